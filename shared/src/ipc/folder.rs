@@ -1,0 +1,256 @@
+//! Taking messages out of a folder without losing one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{CLOSE, HostMessage, MAX_MESSAGE_BYTES, REJECTED, TAKEN, write_atomic};
+use crate::json;
+
+/// The `input` folder of a run, read by the runner.
+///
+/// The agent can write here too, so a name may be a symlink, a pipe or a
+/// folder. Only regular files are read; all else is set aside.
+#[derive(Debug)]
+pub struct InputFolder {
+    input: PathBuf,
+    taken: PathBuf,
+    rejected: PathBuf,
+}
+
+/// A file that waits in the folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pending(OsString);
+
+/// A message handed over and not yet confirmed; its file is in `.taken`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenFile {
+    name: OsString,
+    /// What the file says.
+    pub message: HostMessage,
+}
+
+impl TakenFile {
+    /// Name of the file in `.taken`, for logs.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.to_string_lossy().into_owned()
+    }
+}
+
+/// Why a waiting file was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// Somebody else took or removed it; nothing is lost.
+    #[error("the file is gone")]
+    Gone,
+    /// It is not a readable message; it is in `.rejected` now.
+    #[error("{} was set aside in {REJECTED}: {}", .0.name, .0.reason)]
+    Rejected(Refusal),
+    /// It could not be moved or read; it is still where it was.
+    #[error("cannot take {name:?}")]
+    Io {
+        /// The file.
+        name: OsString,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A file that was set aside, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Name of the file in `.rejected`.
+    pub name: String,
+    /// What is wrong with it; also in the file of the same name plus `.reason`.
+    pub reason: String,
+}
+
+impl InputFolder {
+    /// Opens `input` below an IPC folder, and makes what is missing of it.
+    ///
+    /// # Errors
+    /// The folder cannot be made or is not writable.
+    pub fn open(ipc: &Path) -> io::Result<Self> {
+        let input = ipc.join(super::INPUT);
+        let (taken, rejected) = (input.join(TAKEN), input.join(REJECTED));
+        fs::create_dir_all(&taken)?;
+        fs::create_dir_all(&rejected)?;
+        Ok(Self {
+            input,
+            taken,
+            rejected,
+        })
+    }
+
+    /// The folder to watch.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.input
+    }
+
+    /// Files that wait, in the order of their names.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn pending(&self) -> io::Result<Vec<Pending>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.input)? {
+            let name = entry?.file_name();
+            let bytes = name.as_bytes();
+            if bytes.ends_with(b".json") && !bytes.starts_with(b".") {
+                names.push(Pending(name));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Puts what an earlier runner took and did not confirm back among the
+    /// waiting files, so that it is delivered again. Returns how many.
+    ///
+    /// # Errors
+    /// A file cannot be moved.
+    pub fn recover(&self) -> io::Result<usize> {
+        let mut count = 0;
+        for entry in fs::read_dir(&self.taken)? {
+            let name = entry?.file_name();
+            move_to_free_name(&self.taken.join(&name), &self.input, &name)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Moves a waiting file to `.taken` and reads it there.
+    ///
+    /// # Errors
+    /// See [`TakeError`]; in no case is the content lost.
+    pub fn take(&self, file: &Pending) -> Result<TakenFile, TakeError> {
+        let io_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => TakeError::Gone,
+            _ => TakeError::Io {
+                name: file.0.clone(),
+                source,
+            },
+        };
+        let name =
+            move_to_free_name(&self.input.join(&file.0), &self.taken, &file.0).map_err(io_error)?;
+        match read_message(&self.taken.join(&name)) {
+            Ok(message) => Ok(TakenFile { name, message }),
+            Err(reason) => {
+                let refusal = self.reject(&name, reason).map_err(io_error)?;
+                Err(TakeError::Rejected(refusal))
+            }
+        }
+    }
+
+    /// Removes a message that the agent has confirmed.
+    ///
+    /// # Errors
+    /// The file cannot be removed; it will be delivered again after a restart.
+    pub fn confirm(&self, file: &TakenFile) -> io::Result<()> {
+        fs::remove_file(self.taken.join(&file.name))
+    }
+
+    /// Whether the host asked to end the conversation.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn close_is_requested(&self) -> io::Result<bool> {
+        match fs::symlink_metadata(self.input.join(CLOSE)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the request to end the conversation.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn clear_close(&self) -> io::Result<()> {
+        match fs::remove_file(self.input.join(CLOSE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn reject(&self, name: &OsStr, reason: String) -> io::Result<Refusal> {
+        let kept = move_to_free_name(&self.taken.join(name), &self.rejected, name)?;
+        let mut note = kept.clone();
+        note.push(".reason");
+        write_atomic(&self.rejected.join(note), format!("{reason}\n").as_bytes())?;
+        Ok(Refusal {
+            name: kept.to_string_lossy().into_owned(),
+            reason,
+        })
+    }
+}
+
+/// Moves a file into a folder, under a name that no other file has there.
+fn move_to_free_name(from: &Path, folder: &Path, name: &OsStr) -> io::Result<OsString> {
+    let mut candidate = name.to_owned();
+    for number in 1..=1000 {
+        let to = folder.join(&candidate);
+        match rename_no_replace(from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let stem = Path::new(name).file_stem().unwrap_or(name);
+                candidate = stem.to_owned();
+                candidate.push(format!("~{number}.json"));
+            }
+            other => return other.map(|()| candidate),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(target_os = "linux")]
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    let cwd = rustix::fs::CWD;
+    match rustix::fs::renameat_with(cwd, from, cwd, to, rustix::fs::RenameFlags::NOREPLACE) {
+        // Some network and overlay file systems do not know the flag.
+        Err(rustix::io::Errno::INVAL) if !to.exists() => fs::rename(from, to),
+        other => Ok(other?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
+    if to.symlink_metadata().is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs::rename(from, to)
+}
+
+/// Reads a message file, or says why it is none.
+fn read_message(path: &Path) -> Result<HostMessage, String> {
+    // NONBLOCK, so that opening a pipe does not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|error| format!("cannot be opened: {error}"))?
+        .into();
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !is_file {
+        return Err("not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_MESSAGE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_MESSAGE_BYTES {
+        return Err(format!("larger than {MAX_MESSAGE_BYTES} bytes"));
+    }
+    let HostMessage::Message { text } =
+        json::from_slice_lossy(&bytes).map_err(|error| format!("not a message: {error}"))?;
+    if text.is_empty() {
+        return Err("the text is empty".to_owned());
+    }
+    Ok(HostMessage::Message { text })
+}
+
+#[cfg(test)]
+mod tests;

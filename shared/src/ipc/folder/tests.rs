@@ -1,0 +1,157 @@
+//! Behaviour of the input folder, also when the other side misbehaves.
+
+use super::*;
+
+struct Ipc {
+    dir: tempfile::TempDir,
+    folder: InputFolder,
+}
+
+impl Ipc {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = InputFolder::open(dir.path()).unwrap();
+        Self { dir, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("input").join(name)
+    }
+
+    fn message(&self, name: &str, text: &str) {
+        let content = format!(r#"{{"type":"message","text":"{text}"}}"#);
+        write_atomic(&self.path(name), content.as_bytes()).unwrap();
+    }
+
+    fn take_all(&self) -> Vec<Result<TakenFile, TakeError>> {
+        let pending = self.folder.pending().unwrap();
+        pending.iter().map(|file| self.folder.take(file)).collect()
+    }
+
+    fn texts(&self) -> Vec<String> {
+        let text = |taken: Result<TakenFile, TakeError>| {
+            let HostMessage::Message { text } = taken.unwrap().message;
+            text
+        };
+        self.take_all().into_iter().map(text).collect()
+    }
+
+    fn assert_rejected(&self, name: &str, reason: &str) {
+        let taken = self.take_all();
+        let [Err(TakeError::Rejected(refusal))] = &taken[..] else {
+            panic!("{taken:?}");
+        };
+        assert!(refusal.reason.contains(reason), "{}", refusal.reason);
+        assert!(self.path(REJECTED).join(name).symlink_metadata().is_ok());
+        let note = self.path(REJECTED).join(format!("{name}.reason"));
+        assert_eq!(fs::read_to_string(note).unwrap().trim(), refusal.reason);
+    }
+}
+
+#[test]
+fn messages_come_in_the_order_of_their_names() {
+    let ipc = Ipc::new();
+    for (name, text) in [("2.json", "b"), ("1.json", "a"), ("3.json", "c")] {
+        ipc.message(name, text);
+    }
+    ipc.message(".hidden.json", "never");
+    ipc.message("4.json.tmp", "not yet");
+    assert_eq!(ipc.texts(), ["a", "b", "c"]);
+    assert_eq!(ipc.texts(), [""; 0], "taken messages do not wait any more");
+}
+
+#[test]
+fn what_was_not_confirmed_is_delivered_again() {
+    let ipc = Ipc::new();
+    ipc.message("1.json", "a");
+    ipc.message("2.json", "b");
+    let taken: Vec<_> = ipc.take_all().into_iter().map(Result::unwrap).collect();
+    ipc.folder.confirm(&taken[0]).unwrap();
+    assert_eq!(ipc.folder.recover().unwrap(), 1);
+    assert_eq!(ipc.texts(), ["b"]);
+}
+
+#[test]
+fn a_reused_name_replaces_nothing() {
+    let ipc = Ipc::new();
+    ipc.message("1.json", "first");
+    assert_eq!(ipc.texts(), ["first"]);
+    ipc.message("1.json", "second");
+    assert_eq!(ipc.texts(), ["second"]);
+    assert_eq!(ipc.folder.recover().unwrap(), 2);
+    let mut texts = ipc.texts();
+    texts.sort();
+    assert_eq!(texts, ["first", "second"]);
+}
+
+#[test]
+fn unreadable_files_are_set_aside_with_the_reason() {
+    for (content, reason) in [
+        ("not json", "not a message"),
+        (r#"{"type":"message"}"#, "missing field `text`"),
+        (r#"{"type":"message","text":""}"#, "the text is empty"),
+        (r#"{"type":"reboot"}"#, "unknown variant `reboot`"),
+    ] {
+        let ipc = Ipc::new();
+        write_atomic(&ipc.path("1.json"), content.as_bytes()).unwrap();
+        ipc.assert_rejected("1.json", reason);
+    }
+}
+
+#[test]
+fn a_message_with_a_lone_surrogate_is_read() {
+    let ipc = Ipc::new();
+    ipc.message("1.json", "a\\ud800b");
+    assert_eq!(ipc.texts(), ["a\u{fffd}b"]);
+}
+
+#[test]
+fn a_symlink_is_not_followed() {
+    let ipc = Ipc::new();
+    let secret = ipc.dir.path().join("secret.json");
+    fs::write(&secret, r#"{"type":"message","text":"secret"}"#).unwrap();
+    std::os::unix::fs::symlink(&secret, ipc.path("1.json")).unwrap();
+    ipc.assert_rejected("1.json", "cannot be opened");
+    assert!(secret.exists());
+}
+
+#[test]
+fn a_pipe_does_not_stall_the_reader() {
+    let ipc = Ipc::new();
+    let path = ipc.path("1.json");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        Mode::RWXU,
+        0,
+    )
+    .unwrap();
+    ipc.assert_rejected("1.json", "not a regular file");
+}
+
+#[test]
+fn a_folder_with_a_message_name_is_set_aside() {
+    let ipc = Ipc::new();
+    fs::create_dir(ipc.path("1.json")).unwrap();
+    ipc.assert_rejected("1.json", "not a regular file");
+}
+
+#[test]
+fn a_message_that_is_too_large_is_kept() {
+    let ipc = Ipc::new();
+    let length = usize::try_from(MAX_MESSAGE_BYTES).unwrap();
+    ipc.message("1.json", &"x".repeat(length));
+    ipc.assert_rejected("1.json", "larger than");
+}
+
+#[test]
+fn close_is_seen_and_cleared() {
+    let ipc = Ipc::new();
+    assert!(!ipc.folder.close_is_requested().unwrap());
+    fs::write(ipc.path(CLOSE), "").unwrap();
+    assert!(ipc.folder.close_is_requested().unwrap());
+    ipc.folder.clear_close().unwrap();
+    ipc.folder.clear_close().unwrap();
+    assert!(!ipc.folder.close_is_requested().unwrap());
+}

@@ -1,0 +1,25 @@
+//! The files through which a host and a running agent talk.
+//!
+//! Layout and formats are NanoClaw's: the host writes `input/*.json` and
+//! `input/_close`. Two folders are ours: `.taken` holds what was handed to the
+//! agent and is not yet confirmed, `.rejected` holds what could not be read,
+//! each with the reason beside it. Nothing is deleted before it is confirmed.
+
+mod atomic;
+mod folder;
+mod message;
+
+pub use atomic::write_atomic;
+pub use folder::{InputFolder, Pending, Refusal, TakeError, TakenFile};
+pub use message::{HostMessage, message_file_name};
+
+/// Folder below the IPC folder that the host writes to.
+pub const INPUT: &str = "input";
+/// Empty file in [`INPUT`] that ends the conversation.
+pub const CLOSE: &str = "_close";
+/// Folder in [`INPUT`] for messages handed over and not yet confirmed.
+pub const TAKEN: &str = ".taken";
+/// Folder in [`INPUT`] for files that cannot be read.
+pub const REJECTED: &str = ".rejected";
+/// Largest message file, in bytes.
+pub const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
