@@ -1,1 +1,67 @@
-//! Placeholder.
+//! The program inside the container: it drives one agent through one
+//! conversation.
+//!
+//! `agent-runner` is two processes. The outer one is PID 1: it reaps, forwards
+//! signals and makes sure that nothing outlives the run. The inner one, the
+//! supervisor, reads the run's document on standard input, starts the agent,
+//! feeds it the host's messages and writes one record per answer.
+
+#![expect(dead_code, reason = "the parts are joined as they land")]
+
+mod agent;
+mod child;
+mod cli;
+mod conversation;
+mod inbox;
+mod input;
+mod output;
+mod reaper;
+mod relay;
+mod supervisor;
+mod tied;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+use drawbridge_shared::exit::Exit;
+
+use cli::{Cli, Command};
+
+/// How to start this very program again as a child process.
+///
+/// The launcher carries the runner inside its own binary, so the program alone
+/// does not say how to reach the runner's command line.
+#[derive(Clone, Debug)]
+pub struct SelfCommand {
+    /// The program to execute.
+    pub program: PathBuf,
+    /// Arguments that lead to the runner's own command line.
+    pub arguments: Vec<OsString>,
+}
+
+impl SelfCommand {
+    /// The running program, whose runner is reached through `arguments`.
+    #[must_use]
+    pub fn this_program(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        Self {
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: arguments.into_iter().collect(),
+        }
+    }
+}
+
+/// Runs the program with `args`, which do not include the program's name.
+pub fn main_impl(self_command: &SelfCommand, args: impl IntoIterator<Item = OsString>) -> Exit {
+    let name = std::iter::once(OsString::from("agent-runner"));
+    let cli = match Cli::try_parse_from(name.chain(args)) {
+        Ok(cli) => cli,
+        Err(error) => return cli::report(&error),
+    };
+    cli::log_to_stderr();
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => reaper::main(self_command),
+        Command::Supervise => supervisor::main(self_command),
+        Command::Tied(args) => tied::main(&args),
+    }
+}

@@ -24,6 +24,8 @@ pub enum Exit {
     TimedOut,
     /// A signal asked the program to stop, and it did so in order.
     Interrupted,
+    /// The exit code of a child process that did the work in this one's place.
+    Child(u8),
 }
 
 impl Exit {
@@ -38,6 +40,7 @@ impl Exit {
             Self::Infrastructure => 4,
             Self::TimedOut => 5,
             Self::Interrupted => 130,
+            Self::Child(code) => code,
         }
     }
 }

@@ -211,6 +211,46 @@ pub enum RecordStatus {
     Error,
 }
 
+/// What kind of failure an error record reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// The run input, or a configuration in it, is wrong.
+    Input,
+    /// The credential was refused, or there is none.
+    Auth,
+    /// Too many requests or tokens.
+    RateLimit,
+    /// The model's provider is overloaded or failing.
+    Overload,
+    /// A budget or turn limit is used up.
+    Budget,
+    /// The conversation is too long for the model.
+    Context,
+    /// The agent could not start.
+    StartUp,
+    /// The agent ended in the middle of its work.
+    Crash,
+    /// A time limit ended the work.
+    Timeout,
+    /// Another failure of the model API.
+    Api,
+}
+
+/// Tokens that were used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Usage {
+    /// Tokens read, without those from a cache.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// Tokens read from a cache.
+    pub cache_read_tokens: u64,
+    /// Tokens written to a cache.
+    pub cache_write_tokens: u64,
+}
+
 impl RunRecord {
     /// The record of an answer; an empty one becomes null.
     #[must_use]

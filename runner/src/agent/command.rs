@@ -1,0 +1,8 @@
+//! Any program: prompt on standard input, answer on standard output.
+
+use super::{AgentLink, AgentSpec, Failure};
+
+/// Drives the agent until its input is closed or it is told to stop.
+pub(super) async fn drive(_spec: AgentSpec, _link: AgentLink) -> Result<(), Failure> {
+    Err(Failure::crash("not there yet"))
+}

@@ -1,0 +1,300 @@
+//! The agents the runner can drive, behind one stream of events.
+//!
+//! Each agent is a function `drive(spec, link)` that runs as a task: it takes
+//! [`AgentCommand`]s from the link and sends [`AgentEvent`]s to it. It returns
+//! when the agent has ended. What an agent's protocol cannot do is reported as a
+//! [`AgentEvent::Warning`], not faked.
+
+mod builtin;
+mod claude;
+mod command;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use drawbridge_shared::env;
+use drawbridge_shared::ids::AgentSessionId;
+use drawbridge_shared::protocol::{AgentKind, AgentOptions, AuthMode, ErrorKind, Usage};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::SelfCommand;
+
+/// Commands that wait for an agent. The supervisor keeps the rest itself.
+const COMMANDS: usize = 16;
+/// Events that wait for the supervisor before the agent's output is left unread.
+const EVENTS: usize = 256;
+
+/// What an agent needs to start.
+#[derive(Clone, Debug)]
+pub(crate) struct AgentSpec {
+    /// Which agent, and its settings.
+    pub(crate) options: AgentOptions,
+    /// Conversation to go on with.
+    pub(crate) resume: Option<AgentSessionId>,
+    /// The agent's working directory.
+    pub(crate) workspace: PathBuf,
+    /// The agent's home; sessions are kept below it.
+    pub(crate) home: PathBuf,
+    /// How to reach the model; `None` leaves it to the environment as it is.
+    pub(crate) model_access: Option<ModelAccess>,
+    /// How to start this program again.
+    pub(crate) self_command: SelfCommand,
+}
+
+impl AgentSpec {
+    /// Variables to set in the agent's environment, on top of the runner's own.
+    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut set = vec![("HOME".into(), self.home.clone().into())];
+        if let Some(access) = &self.model_access {
+            let key = match access.auth_mode {
+                AuthMode::ApiKey => env::ANTHROPIC_API_KEY,
+                AuthMode::Oauth => env::CLAUDE_CODE_OAUTH_TOKEN,
+            };
+            set.push((
+                env::ANTHROPIC_BASE_URL.into(),
+                access.base_url.clone().into(),
+            ));
+            set.push((key.into(), access.token.clone().into()));
+        }
+        set
+    }
+
+    /// Variables of the runner's environment that the agent must not see: a
+    /// second credential would win over the placeholder.
+    pub(crate) fn hidden_environment(&self) -> Vec<&'static str> {
+        match &self.model_access {
+            None => vec![],
+            Some(access) => match access.auth_mode {
+                AuthMode::ApiKey => vec![env::CLAUDE_CODE_OAUTH_TOKEN, env::ANTHROPIC_AUTH_TOKEN],
+                AuthMode::Oauth => vec![env::ANTHROPIC_API_KEY, env::ANTHROPIC_AUTH_TOKEN],
+            },
+        }
+    }
+}
+
+/// How an agent reaches the model: always through the credential proxy.
+#[derive(Clone)]
+pub(crate) struct ModelAccess {
+    /// Base URL, without a slash at its end.
+    pub(crate) base_url: String,
+    /// What to send as the key: the session token.
+    pub(crate) token: String,
+    /// As which kind of key to send it.
+    pub(crate) auth_mode: AuthMode,
+}
+
+impl std::fmt::Debug for ModelAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelAccess")
+            .field("base_url", &self.base_url)
+            .field("token", &"[session token]")
+            .field("auth_mode", &self.auth_mode)
+            .finish()
+    }
+}
+
+/// Names one user message between the supervisor and an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MessageId(pub(crate) Uuid);
+
+impl MessageId {
+    pub(crate) fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+/// A user's message, on its way to the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserMessage {
+    pub(crate) id: MessageId,
+    pub(crate) text: String,
+}
+
+/// What the supervisor tells an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AgentCommand {
+    /// A message for the conversation; it may come while the agent works.
+    Send(UserMessage),
+    /// Stop the current turn, keep the conversation.
+    Interrupt,
+    /// No message will follow: finish what was sent, then end.
+    Close,
+}
+
+/// What an agent tells the supervisor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AgentEvent {
+    /// The conversation's id; a later one replaces it.
+    Session(AgentSessionId),
+    /// The resumed conversation does not exist; a new one was begun instead.
+    SessionLost(AgentSessionId),
+    /// The agent's name and version, for the records.
+    Version(String),
+    /// The agent has this message for good: it is in the conversation.
+    Received(MessageId),
+    /// A turn has begun.
+    Busy,
+    /// No further turn is owed.
+    Idle,
+    /// Something happens; the agent is not stuck.
+    Activity(Activity),
+    /// A turn has ended.
+    TurnEnd(TurnEnd),
+    /// Worth a line in the log.
+    Warning(String),
+}
+
+/// What an agent is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It said something on the way to its answer.
+    Text(String),
+    /// It began to use a tool.
+    ToolStart {
+        /// The call's id.
+        id: String,
+        /// The tool's name.
+        name: String,
+        /// The tool's own time limit, when it has one.
+        timeout: Option<std::time::Duration>,
+    },
+    /// The tool is done.
+    ToolEnd {
+        /// The call's id.
+        id: String,
+    },
+    /// A model call failed and is tried again.
+    Retry(String),
+    /// The conversation is being compacted.
+    Compaction,
+    /// Anything else.
+    Other,
+}
+
+/// The end of a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TurnEnd {
+    pub(crate) outcome: Outcome,
+    /// Tokens of this turn.
+    pub(crate) usage: Option<Usage>,
+    /// Cost of this turn in US dollars.
+    pub(crate) cost_usd: Option<f64>,
+    /// Model calls in this turn.
+    pub(crate) model_calls: Option<u32>,
+}
+
+impl From<Outcome> for TurnEnd {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            usage: None,
+            cost_usd: None,
+            model_calls: None,
+        }
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// With an answer, or with none.
+    Answer(Option<String>),
+    /// It was interrupted.
+    Interrupted,
+    /// It failed; the conversation may go on.
+    Failed(Failure),
+}
+
+/// A failure, in words for the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn crash(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Crash, message)
+    }
+}
+
+/// The agent's end of the link to the supervisor.
+#[derive(Debug)]
+pub(crate) struct AgentLink {
+    /// What to do. `None` from it means the supervisor is gone: stop.
+    pub(crate) commands: mpsc::Receiver<AgentCommand>,
+    /// What happened.
+    pub(crate) events: mpsc::Sender<AgentEvent>,
+    /// Cancelled when the agent must stop now: interrupt, end of input, TERM,
+    /// KILL, each with a deadline.
+    pub(crate) stop: CancellationToken,
+}
+
+impl AgentLink {
+    /// Tells the supervisor something; it no longer listens only when the run
+    /// is over.
+    pub(crate) async fn tell(&self, event: AgentEvent) {
+        let _ = self.events.send(event).await;
+    }
+}
+
+/// A running agent, as the supervisor sees it.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    /// To send commands; reserve room in a `select!`, so that nobody blocks.
+    pub(crate) commands: mpsc::Sender<AgentCommand>,
+    /// Events; `None` when the agent has ended.
+    pub(crate) events: mpsc::Receiver<AgentEvent>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Failure>>,
+}
+
+impl Agent {
+    /// Starts the agent as a task of the current runtime.
+    pub(crate) fn start(spec: AgentSpec) -> Self {
+        let (commands, command_receiver) = mpsc::channel(COMMANDS);
+        let (event_sender, events) = mpsc::channel(EVENTS);
+        let stop = CancellationToken::new();
+        let link = AgentLink {
+            commands: command_receiver,
+            events: event_sender,
+            stop: stop.clone(),
+        };
+        let task = match spec.options.kind {
+            AgentKind::Claude => tokio::spawn(claude::drive(spec, link)),
+            AgentKind::Command => tokio::spawn(command::drive(spec, link)),
+            AgentKind::Builtin => tokio::spawn(builtin::drive(spec, link)),
+        };
+        Self {
+            commands,
+            events,
+            stop,
+            task,
+        }
+    }
+
+    /// Asks the agent to stop now; its events go on until it has.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// How the agent ended. Call it when the events have ended.
+    pub(crate) async fn outcome(self) -> Result<(), Failure> {
+        match self.task.await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Failure::crash(format!(
+                "the agent's driver failed: {error}"
+            ))),
+        }
+    }
+}

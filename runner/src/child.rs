@@ -1,0 +1,308 @@
+//! A child process that speaks lines on its pipes.
+//!
+//! Every child is in a process group of its own, dies with the runner, has its
+//! three pipes drained at all times, and is reaped. No buffer here grows
+//! without a bound and no wait lacks a deadline.
+
+mod lines;
+mod stderr;
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub(crate) use lines::Line;
+use lines::LineReader;
+use stderr::StderrTail;
+
+use crate::SelfCommand;
+
+/// Longest line read from a child; a tool result with images can be megabytes.
+pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
+/// Lines that may wait for a child that does not read its input.
+const MAX_QUEUED_LINES: usize = 1024;
+/// Bytes that may wait for a child that does not read its input.
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
+/// How long an ended child's pipes are read: a grandchild may hold them open.
+const PIPE_GRACE: Duration = Duration::from_secs(2);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildSpec {
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) cwd: PathBuf,
+    /// Variables on top of the runner's own.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Variables of the runner's own to leave out.
+    pub(crate) hidden_env: Vec<&'static str>,
+}
+
+/// A running child.
+#[derive(Debug)]
+pub(crate) struct LineChild {
+    child: Child,
+    group: Option<Pid>,
+    stdin: Option<Input>,
+    stdout: Option<LineReader<ChildStdout>>,
+    stderr: StderrTail,
+    /// Set once the child has been reaped, with the end of `PIPE_GRACE`.
+    ended: Option<(ExitStatus, Instant)>,
+}
+
+/// What a child did.
+#[derive(Debug)]
+pub(crate) enum ChildEvent {
+    /// It wrote a line on standard output.
+    Line(Line),
+    /// It has ended and its output has been read. Nothing follows.
+    Exited(ExitReport),
+}
+
+/// How a child ended.
+#[derive(Clone, Debug)]
+pub(crate) struct ExitReport {
+    pub(crate) status: ExitStatus,
+    /// The last lines of its standard error, bounded.
+    pub(crate) stderr_tail: String,
+}
+
+/// The child does not read its input, and too much waits for it.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent does not read its input")]
+pub(crate) struct InputStalled;
+
+/// How long each step of the stop ladder waits for the child to end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StopLadder {
+    /// After the end of input.
+    pub(crate) eof: Duration,
+    /// After SIGTERM; then comes SIGKILL.
+    pub(crate) term: Duration,
+}
+
+impl StopLadder {
+    /// What the vendor's own SDKs grant Claude Code.
+    pub(crate) const USUAL: Self = Self {
+        eof: Duration::from_secs(5),
+        term: Duration::from_secs(5),
+    };
+}
+
+/// The command that starts a program tied to this process: the program dies
+/// when the runner does. Pipes, folder and environment are the caller's to set.
+pub(crate) fn tied_command(
+    self_command: &SelfCommand,
+    program: &OsString,
+    args: &[OsString],
+) -> Command {
+    let mut command = Command::new(&self_command.program);
+    command
+        .args(&self_command.arguments)
+        .args(["tied", "--parent"])
+        .arg(std::process::id().to_string())
+        .arg("--")
+        .arg(program)
+        .args(args)
+        .process_group(0)
+        .kill_on_drop(true);
+    command
+}
+
+impl LineChild {
+    /// Starts a child.
+    pub(crate) fn spawn(self_command: &SelfCommand, spec: &ChildSpec) -> io::Result<Self> {
+        let mut command = tied_command(self_command, &spec.program, &spec.args);
+        command
+            .current_dir(&spec.cwd)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in &spec.hidden_env {
+            command.env_remove(name);
+        }
+        command.envs(spec.env.iter().map(|(name, value)| (name, value)));
+        let mut child = command.spawn()?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok());
+        Ok(Self {
+            group: pid.and_then(Pid::from_raw),
+            stdin: child.stdin.take().map(Input::new),
+            stdout: child
+                .stdout
+                .take()
+                .map(|out| LineReader::new(out, MAX_LINE_BYTES)),
+            stderr: StderrTail::drain(child.stderr.take()),
+            child,
+            ended: None,
+        })
+    }
+
+    /// Queues one line for standard input. After the end of input it is dropped.
+    pub(crate) fn write_line(&self, mut line: Vec<u8>) -> Result<(), InputStalled> {
+        line.push(b'\n');
+        self.stdin.as_ref().map_or(Ok(()), |input| input.push(line))
+    }
+
+    /// Ends standard input once the queued lines are written.
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Sends a signal to the child's process group, unless it has been reaped.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if let (Some(group), None) = (self.group, &self.ended)
+            && let Err(error) = kill_process_group(group, signal)
+        {
+            tracing::debug!("cannot signal the agent: {error}");
+        }
+    }
+
+    /// Waits for what the child does next. Nothing is lost when the wait is
+    /// given up in a `select!`.
+    pub(crate) async fn next(&mut self) -> ChildEvent {
+        loop {
+            let deadline = self.ended.map(|(_, deadline)| deadline);
+            tokio::select! {
+                biased;
+                line = next_line(&mut self.stdout), if self.stdout.is_some() => match line {
+                    Some(line) => return ChildEvent::Line(line),
+                    None => self.stdout = None,
+                },
+                status = self.child.wait(), if self.ended.is_none() => {
+                    self.stdin = None;
+                    self.ended = Some((known(status), Instant::now() + PIPE_GRACE));
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                    tracing::warn!("the agent has ended, but something holds its output open");
+                    self.stdout = None;
+                }
+            }
+            if let (Some((status, deadline)), None) = (self.ended, &self.stdout) {
+                let stderr_tail = self.stderr.finish(deadline).await;
+                return ChildEvent::Exited(ExitReport {
+                    status,
+                    stderr_tail,
+                });
+            }
+        }
+    }
+
+    /// Ends the child: end of input, SIGTERM, SIGKILL, each with its deadline.
+    /// Lines that come meanwhile are returned, up to a bound, oldest first.
+    pub(crate) async fn stop(&mut self, ladder: StopLadder) -> (Vec<Line>, ExitReport) {
+        let mut lines = VecDeque::new();
+        self.close_stdin();
+        let steps = [
+            (ladder.eof, Some(Signal::TERM)),
+            (ladder.term, Some(Signal::KILL)),
+        ];
+        for (grace, signal) in steps {
+            if let Ok(report) = tokio::time::timeout(grace, self.drain(&mut lines)).await {
+                return (lines.into(), report);
+            }
+            if let Some(signal) = signal {
+                self.signal(signal);
+            }
+        }
+        let report = self.drain(&mut lines).await;
+        (lines.into(), report)
+    }
+
+    async fn drain(&mut self, lines: &mut VecDeque<Line>) -> ExitReport {
+        const MAX_KEPT: usize = 1000;
+        loop {
+            match self.next().await {
+                ChildEvent::Exited(report) => return report,
+                ChildEvent::Line(line) => {
+                    if lines.len() == MAX_KEPT {
+                        lines.pop_front();
+                    }
+                    lines.push_back(line);
+                }
+            }
+        }
+    }
+}
+
+/// The next line, or `None` at the end of output. A read error ends it too.
+async fn next_line(stdout: &mut Option<LineReader<ChildStdout>>) -> Option<Line> {
+    let reader = stdout.as_mut()?;
+    reader.next().await.unwrap_or_else(|error| {
+        tracing::warn!("cannot read the agent's output: {error}");
+        None
+    })
+}
+
+/// A child's status. It is reaped nowhere else, so asking for it cannot fail;
+/// if it does, that is a failure of the child.
+fn known(status: io::Result<ExitStatus>) -> ExitStatus {
+    use std::os::unix::process::ExitStatusExt;
+    status.unwrap_or_else(|error| {
+        tracing::error!("cannot wait for the agent: {error}");
+        ExitStatus::from_raw(0x100)
+    })
+}
+
+/// A child's standard input: a bounded queue and the task that writes it.
+#[derive(Debug)]
+struct Input {
+    lines: mpsc::Sender<Vec<u8>>,
+    queued: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Input {
+    fn new(mut stdin: ChildStdin) -> Self {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (lines, mut receiver) = mpsc::channel::<Vec<u8>>(MAX_QUEUED_LINES);
+        let queued = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let written = std::sync::Arc::clone(&queued);
+        tokio::spawn(async move {
+            while let Some(line) = receiver.recv().await {
+                // A child that no longer reads is noticed by its exit.
+                if stdin.write_all(&line).await.is_err() {
+                    break;
+                }
+                written.fetch_sub(line.len(), Relaxed);
+            }
+        });
+        Self { lines, queued }
+    }
+
+    fn push(&self, line: Vec<u8>) -> Result<(), InputStalled> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let length = line.len();
+        let queued = self.queued.fetch_add(length, Relaxed);
+        // One line alone may be longer than the bound.
+        if queued > 0 && queued + length > MAX_QUEUED_BYTES {
+            return Err(InputStalled);
+        }
+        match self.lines.try_send(line) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(InputStalled),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Describes how a child ended, in words: `exit code 3` or `signal 9`.
+pub(crate) fn describe(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown status".to_owned(),
+    }
+}
+
+/// A program's name for messages.
+pub(crate) fn program_name(program: &OsString) -> String {
+    Path::new(program).display().to_string()
+}

@@ -1,0 +1,96 @@
+//! The command line, and where logs go.
+
+use std::ffi::OsString;
+use std::io::stderr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use drawbridge_shared::exit::Exit;
+use tracing_subscriber::EnvFilter;
+
+/// Drives a coding agent: one JSON document on standard input, records between
+/// markers on standard output, follow-up messages from files.
+#[derive(Debug, Parser)]
+#[command(name = "agent-runner", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs one conversation (the default).
+    Run,
+    /// The conversation itself, as a child of `run`.
+    #[command(hide = true)]
+    Supervise,
+    /// Starts a program that dies with its parent.
+    #[command(hide = true)]
+    Tied(TiedArgs),
+}
+
+/// Arguments of `tied`.
+#[derive(Debug, Args)]
+pub(crate) struct TiedArgs {
+    /// Signal that the program gets when its parent dies.
+    #[arg(long, value_enum, default_value_t = DeathSignal::Kill)]
+    pub(crate) signal: DeathSignal,
+    /// Process id the parent must have; another one means it has died already.
+    #[arg(long)]
+    pub(crate) parent: Option<i32>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// What a tied program gets when its parent dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeathSignal {
+    /// SIGTERM: it may clean up.
+    Term,
+    /// SIGKILL: it is gone at once.
+    Kill,
+}
+
+/// Shows help, the version or a usage error, and says how to exit.
+pub(crate) fn report(error: &clap::Error) -> Exit {
+    // There is nobody to tell when the terminal is gone.
+    let _ = error.print();
+    if error.use_stderr() {
+        Exit::Usage
+    } else {
+        Exit::Success
+    }
+}
+
+/// Sends logs to standard error, each line with NanoClaw's prefix.
+pub(crate) fn log_to_stderr() {
+    let filter =
+        EnvFilter::try_from_env("DRAWBRIDGE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second call, in a test or in the launcher's process, changes nothing.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .event_format(LogLine)
+        .try_init();
+}
+
+struct LogLine;
+
+impl<S, N> tracing_subscriber::fmt::FormatEvent<S, N> for LogLine
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    N: for<'a> tracing_subscriber::fmt::FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &tracing_subscriber::fmt::FmtContext<'_, S, N>,
+        mut writer: tracing_subscriber::fmt::format::Writer<'_>,
+        event: &tracing::Event<'_>,
+    ) -> std::fmt::Result {
+        write!(writer, "[agent-runner] {}: ", event.metadata().level())?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

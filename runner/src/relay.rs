@@ -1,0 +1,1 @@
+//! Offers the proxy's unix socket on loopback.
