@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use drawbridge_shared::exit::Exit;
 use tracing_subscriber::EnvFilter;
 
+use crate::probe::ProbeArgs;
+
 /// Drives a coding agent: one JSON document on standard input, records between
 /// markers on standard output, follow-up messages from files.
 #[derive(Debug, Parser)]
@@ -26,6 +28,9 @@ pub(crate) enum Command {
     /// Starts a program that dies with its parent.
     #[command(hide = true)]
     Tied(TiedArgs),
+    /// Reports what this container can see and reach, for `drawbridge doctor`.
+    #[command(hide = true)]
+    Probe(ProbeArgs),
 }
 
 /// Arguments of `tied`.

@@ -15,6 +15,7 @@ mod conversation;
 mod inbox;
 mod input;
 mod output;
+pub mod probe;
 mod reaper;
 mod relay;
 mod supervisor;
@@ -63,5 +64,6 @@ pub fn main_impl(self_command: &SelfCommand, args: impl IntoIterator<Item = OsSt
         Command::Run => reaper::main(self_command),
         Command::Supervise => supervisor::main(self_command),
         Command::Tied(args) => tied::main(&args),
+        Command::Probe(args) => probe::main(&args),
     }
 }
