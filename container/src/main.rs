@@ -1,2 +1,7 @@
-//! Entry point.
-fn main() {}
+//! The `drawbridge` program; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drawbridge_container::main_impl(std::env::args_os()).into()
+}

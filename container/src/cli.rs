@@ -1,0 +1,112 @@
+//! The command line. Its types stay here: what the user typed becomes
+//! something the program uses only in `config` and the commands.
+
+use std::io::Write;
+
+use clap::{Args, Parser, Subcommand};
+use drawbridge_shared::exit::Exit;
+
+use crate::config::{Key, TypedSettings};
+
+/// Runs coding agents in sealed containers that hold no keys.
+#[derive(Debug, Parser)]
+#[command(name = "drawbridge", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look at the configuration.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show each value and where it comes from.
+    Show {
+        #[command(flatten)]
+        settings: SettingArgs,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Settings that the configuration file and the environment can also give.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SettingArgs {
+    /// Where the agent runs. `auto` picks an engine, and never `host`.
+    #[arg(long, value_name = "auto|docker|podman|host")]
+    runtime: Option<String>,
+    /// Agent to drive.
+    #[arg(long, value_name = "claude|builtin|command")]
+    agent: Option<String>,
+    /// Image to start, instead of the one of the agent.
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// What the container reaches: only the proxy's socket, or the internet.
+    #[arg(long, value_name = "sealed|bridge")]
+    network: Option<String>,
+    /// Model to ask for.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Most memory and swap.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Most processors.
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<String>,
+    /// Most processes and threads.
+    #[arg(long, value_name = "NUMBER")]
+    pids: Option<String>,
+    /// Size of the container's /tmp.
+    #[arg(long, value_name = "SIZE")]
+    tmp_size: Option<String>,
+    /// Whether programs in /tmp can be started.
+    #[arg(long, value_name = "true|false")]
+    tmp_exec: Option<String>,
+    /// Longest run, or `none`.
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<String>,
+    /// Longest time without an answer or a follow-up, or `none`.
+    #[arg(long, value_name = "TIME")]
+    idle_timeout: Option<String>,
+}
+
+impl TypedSettings for SettingArgs {
+    fn typed(&self, key: Key) -> Option<&str> {
+        let value = match key {
+            Key::Runtime => &self.runtime,
+            Key::Agent => &self.agent,
+            Key::Image => &self.image,
+            Key::Network => &self.network,
+            Key::Model => &self.model,
+            Key::Memory => &self.memory,
+            Key::Cpus => &self.cpus,
+            Key::Pids => &self.pids,
+            Key::TmpSize => &self.tmp_size,
+            Key::TmpExec => &self.tmp_exec,
+            Key::Timeout => &self.timeout,
+            Key::IdleTimeout => &self.idle_timeout,
+        };
+        value.as_deref()
+    }
+}
+
+/// Shows help, the version or a usage error, and says how to exit.
+pub(crate) fn report(error: &clap::Error) -> Exit {
+    if error.use_stderr() {
+        // Nobody is left to tell when standard error is gone.
+        let _ = write!(std::io::stderr(), "{}", error.render());
+        Exit::Usage
+    } else {
+        crate::output::data_line(error.render().to_string().trim_end());
+        Exit::Success
+    }
+}
