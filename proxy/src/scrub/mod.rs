@@ -1,0 +1,125 @@
+//! Keeps injected secrets out of what the upstream answers.
+//!
+//! An upstream that echoes a request (an error page, a debug endpoint, a
+//! webhook tester) would hand the agent the very credential the proxy hides
+//! from it. So every answer of a route with a credential passes through here:
+//! its head through [`scrub_head`], its body through [`ScrubbedBody`].
+//!
+//! # What is removed
+//! Each secret in the forms an echo takes: raw, base64 (standard and URL-safe,
+//! at all three alignments, so also as part of a longer encoded text such as
+//! `user:secret`), percent-encoded, JSON-escaped and hexadecimal. Every byte
+//! that any occurrence covers, overlapping ones included, becomes `*`. A mask
+//! has the length of what it hides, so `content-length` stays right and JSON
+//! stays JSON.
+//!
+//! # What is not
+//! A secret that is cut in pieces, reversed, encoded twice or in some other
+//! way, wrapped over lines, or inside compressed or encrypted data. An upstream
+//! that works against its own user needs no echo to do harm.
+//!
+//! # Compressed answers
+//! The proxy asks for `identity` ([`request_identity`]) and refuses an answer
+//! that is compressed anyway ([`require_identity`]). Decoding and encoding
+//! again would cost some hundred times more per byte than scrubbing does
+//! (`docs/performance.md` has both figures), would have to be bounded against
+//! decompression bombs, and would save bandwidth only between the proxy and the
+//! upstream, where an event stream is a few kilobytes per second.
+
+mod body;
+mod forms;
+mod head;
+mod pattern;
+
+pub use body::ScrubbedBody;
+pub use forms::forms;
+pub use head::{CompressedAnswer, request_identity, require_identity, scrub_head, scrub_headers};
+pub use pattern::{Patterns, PatternsError};
+
+use bytes::Bytes;
+
+/// What stands in the place of each hidden byte.
+pub const MASK: u8 = b'*';
+
+/// Masks the secrets in one stream of bytes that comes in pieces of any size.
+///
+/// The joined output depends on the joined input alone, never on how it was
+/// split. A piece is passed on at once, without copying where nothing is found;
+/// only its last bytes stay behind, and only those that are the beginning of a
+/// pattern. At most one byte less than the longest pattern is held.
+#[derive(Debug)]
+pub struct Scrubber {
+    patterns: Patterns,
+    held: Held,
+}
+
+/// The end of the stream so far: the beginning of a pattern, as it came in and
+/// as it will go out. They differ where an occurrence that is already complete
+/// overlaps one that may be beginning.
+#[derive(Debug, Default)]
+struct Held {
+    seen: Vec<u8>,
+    shown: Vec<u8>,
+}
+
+impl Scrubber {
+    /// A scrubber for one stream.
+    #[must_use]
+    pub const fn new(patterns: Patterns) -> Self {
+        let held = Held {
+            seen: Vec::new(),
+            shown: Vec::new(),
+        };
+        Self { patterns, held }
+    }
+
+    /// Takes the next bytes and returns those that can go out now.
+    #[must_use]
+    pub fn push(&mut self, chunk: Bytes) -> Bytes {
+        if self.held.seen.is_empty() && self.patterns.find(&chunk, 0).is_none() {
+            self.pass(chunk)
+        } else {
+            self.mask(&chunk)
+        }
+    }
+
+    /// The common case: nothing is held and nothing is found.
+    fn pass(&mut self, mut chunk: Bytes) -> Bytes {
+        let kept = self.patterns.beginning_at_end(&chunk);
+        if kept > 0 {
+            let tail = chunk.split_off(chunk.len() - kept);
+            self.held.seen.extend_from_slice(&tail);
+            self.held.shown.extend_from_slice(&tail);
+        }
+        chunk
+    }
+
+    fn mask(&mut self, chunk: &[u8]) -> Bytes {
+        let Held { seen, shown } = &mut self.held;
+        seen.extend_from_slice(chunk);
+        shown.extend_from_slice(chunk);
+        self.patterns.mask(seen, shown);
+        let out = seen.len() - self.patterns.beginning_at_end(seen);
+        let kept = Held {
+            seen: seen.split_off(out),
+            shown: shown.split_off(out),
+        };
+        Bytes::from(std::mem::replace(&mut self.held, kept).shown)
+    }
+
+    /// Returns what is still held: the stream has ended, so nothing can
+    /// complete it any more.
+    #[must_use]
+    pub fn finish(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.held).shown)
+    }
+
+    /// How many bytes came in that have not gone out.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.held.seen.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
