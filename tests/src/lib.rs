@@ -1,1 +1,32 @@
-//! Placeholder.
+//! Stand-ins and helpers for tests of Drawbridge's programs.
+//!
+//! Tests use what a user can see: command lines, sockets, standard streams and
+//! files. They never sleep to wait; [`wait::eventually`] and the waiting methods
+//! of [`Program`] and [`Upstream`] wait for the event itself, with a deadline,
+//! and a failure shows what was seen until then.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test harness reports trouble by panicking"
+)]
+
+pub mod canary;
+pub mod exchange;
+pub mod messages;
+pub mod program;
+pub mod request;
+pub mod tls;
+pub mod upstream;
+pub mod wait;
+
+pub use canary::Canary;
+pub use exchange::Exchange;
+pub use messages::{Answer, Model, Piece, Turn};
+pub use program::{Ended, Program, program_path};
+pub use request::Request;
+pub use upstream::Upstream;
+pub use wait::{Gate, PATIENCE, eventually};
+
+/// The API key of all tests: an obvious fake that a grep finds anywhere.
+pub const FAKE_KEY: &str = "sk-ant-fake-CANARY-0123456789";
+/// The OAuth token of all tests.
+pub const FAKE_OAUTH: &str = "sk-ant-oat-fake-CANARY-9876543210";

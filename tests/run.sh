@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# The one test command. On a Debian machine with Rust and root it installs what
+# is missing, builds both container images and runs every check and test:
+#
+#     tests/run.sh
+#
+# It asks nothing, can be repeated, and leaves the machine as it was, except for
+# installed packages, the two images and their base, and caches in target/.
+# Each step is one line with its time; a failing step shows the end of its log.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly CLAUDE_VERSION=2.1.329
+readonly CARGO_DENY_VERSION=0.20.2
+readonly BASE_IMAGE=debian:bookworm-slim
+readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
+
+TARGET=${CARGO_TARGET_DIR:-$PWD/target}
+readonly TARGET
+readonly CACHE=$TARGET/tests LOGS=$TARGET/tests/logs
+readonly CLAUDE=$CACHE/claude/node_modules/@anthropic-ai/claude-code-linux-x64/claude
+export CARGO_TERM_COLOR=never DEBIAN_FRONTEND=noninteractive
+export PATH=$CACHE/tools/bin:$PATH
+# A key of the caller has no place in a test run.
+unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN
+
+main() {
+    exec </dev/null
+    mkdir -p "$LOGS"
+    rm -f "$CACHE/dockerd.pid"
+    trap finish EXIT
+
+    step "system packages" install_packages
+    step "crate sources" cargo fetch --locked
+    step "cargo fmt" cargo fmt --all --check
+    step "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+    step "cargo doc" env RUSTDOCFLAGS="-D warnings" \
+        cargo doc --workspace --no-deps --document-private-items --locked
+    step "cargo-deny $CARGO_DENY_VERSION" install_cargo_deny
+    step "dependency rules" cargo deny --locked --offline check bans licenses sources
+    step "Docker engine" start_engine
+    step "image $BASE_IMAGE" make_base_image
+    step "Claude Code $CLAUDE_VERSION" install_claude
+    step "build" cargo build --workspace --all-targets --locked
+    step "image builtin" drawbridge build-image builtin
+    step "image claude" drawbridge build-image claude --claude-binary "$CLAUDE"
+    step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
+        cargo test --workspace --locked --no-fail-fast
+    step "demo" cargo run --release --locked -- demo
+}
+
+# Runs one step with its output in a log; the first failing one ends the run.
+step() {
+    local name=$1 log started=$SECONDS
+    shift
+    log=$LOGS/$(tr -cs '[:alnum:].\n' - <<<"$name").log
+    printf '%-32s' "$name"
+    # A subshell of its own keeps `set -e` alive inside the step's function.
+    set +e
+    (set -e; "$@") >"$log" 2>&1
+    local status=$?
+    set -e
+    count_tests "$log"
+    if [ "$status" -ne 0 ]; then
+        printf 'FAILED %4ds\n' $((SECONDS - started))
+        [ "$failed" -gt 0 ] || failed=1
+        show_failure "$log"
+        exit 1
+    fi
+    printf 'ok     %4ds\n' $((SECONDS - started))
+}
+
+passed=0 failed=0
+
+# Adds up the "test result:" lines of a log.
+count_tests() {
+    local counts
+    counts=$(awk '/^test result: / {
+        for (i = 1; i < NF; i++) { if ($(i + 1) ~ /^passed/) p += $i; if ($(i + 1) ~ /^(failed|ignored)/) f += $i }
+    } END { print p + 0, f + 0 }' "$1")
+    passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+}
+
+show_failure() {
+    # Failed tests are named first: the log's end may hold another suite.
+    grep -aE '^test .*(FAILED|failed)$|^error' "$1" | head -n 40 || true
+    echo "--- end of $1"
+    tail -n 120 "$1"
+}
+
+finish() {
+    local status=$?
+    if [ -f "$CACHE/dockerd.pid" ]; then
+        stop_engine
+    fi
+    echo "$passed passed, $failed failed"
+    exit "$status"
+}
+
+install_packages() {
+    local missing=()
+    need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+    need docker docker.io
+    need dockerd docker.io
+    need iptables iptables
+    need busybox busybox-static
+    need debootstrap debootstrap
+    need cc gcc libc6-dev
+    need npm npm
+    need git git
+    # The image takes busybox as it is, so a dynamic one will not do.
+    [ "${#missing[@]}" -gt 0 ] || dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "missing packages: ${missing[*]}"
+        echo "hint: install them, or run this as root"
+        return 1
+    fi
+    apt-get update
+    apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+install_cargo_deny() {
+    [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ] ||
+        cargo install --locked --root "$CACHE/tools" "cargo-deny@$CARGO_DENY_VERSION"
+}
+
+start_engine() {
+    docker info >/dev/null 2>&1 && return
+    if [ "$(id -u)" -ne 0 ]; then
+        docker info
+        echo "hint: start Docker and let this user reach it, or run this as root"
+        return 1
+    fi
+    dockerd >"$LOGS/dockerd.log" 2>&1 &
+    echo $! >"$CACHE/dockerd.pid"
+    for _ in $(seq 300); do
+        docker info >/dev/null 2>&1 && return
+        kill -0 "$(<"$CACHE/dockerd.pid")" || break
+        sleep 0.2
+    done
+    tail -n 40 "$LOGS/dockerd.log"
+    return 1
+}
+
+stop_engine() {
+    local pid
+    pid=$(<"$CACHE/dockerd.pid")
+    rm -f "$CACHE/dockerd.pid"
+    kill "$pid" 2>/dev/null || return 0
+    for _ in $(seq 100); do
+        kill -0 "$pid" 2>/dev/null || return 0
+        sleep 0.2
+    done
+}
+
+# A Debian root file system from the machine's own package source.
+make_base_image() {
+    docker image inspect "$BASE_IMAGE" >/dev/null 2>&1 && return
+    local root mirror
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+    root=$(mktemp -d)
+    debootstrap --variant=minbase --include="$BASE_PACKAGES" bookworm "$root" ${mirror:+"$mirror"}
+    rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+    tar -C "$root" -c . | docker import - "$BASE_IMAGE"
+    rm -rf "$root"
+}
+
+# The platform package holds the program itself and needs no Node. It may not be
+# redistributed, so it lives in the cache and in this machine's image only.
+install_claude() {
+    if ! "$CLAUDE" --version 2>/dev/null | grep -qF "$CLAUDE_VERSION "; then
+        npm install --prefix "$CACHE/claude" --no-save --no-package-lock --no-audit --no-fund \
+            --ignore-scripts "@anthropic-ai/claude-code-linux-x64@$CLAUDE_VERSION"
+    fi
+    "$CLAUDE" --version | grep -F "$CLAUDE_VERSION "
+}
+
+drawbridge() {
+    "$TARGET/debug/drawbridge" "$@"
+}
+
+main "$@"

@@ -1,0 +1,6 @@
+//! Tests of what the programs promise each other and their users, without a
+//! container engine.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+mod rules;

@@ -1,0 +1,157 @@
+//! Rules of the workspace that no compiler checks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use drawbridge_tests::Program;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+fn cargo(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    let ended = Program::run(
+        command
+            .args(args)
+            .args(["--offline", "--locked"])
+            .current_dir(root()),
+    );
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    ended.out
+}
+
+/// Dependencies of every member, by kind: `(name, is only for tests)`.
+fn members() -> BTreeMap<String, Vec<(String, bool)>> {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .map(|package| {
+            let name = package["name"].as_str().unwrap().to_owned();
+            let all = package["dependencies"].as_array().unwrap().iter();
+            let dependencies =
+                all.map(|d| (d["name"].as_str().unwrap().to_owned(), d["kind"] == "dev"));
+            (name, dependencies.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_on_each_other_in_one_direction() {
+    let allowed = BTreeMap::from([
+        ("drawbridge-shared", vec![]),
+        ("drawbridge-proxy", vec!["drawbridge-shared"]),
+        ("drawbridge-runner", vec!["drawbridge-shared"]),
+        (
+            "drawbridge-container",
+            vec!["drawbridge-proxy", "drawbridge-runner", "drawbridge-shared"],
+        ),
+        (
+            "drawbridge-tests",
+            vec![
+                "drawbridge-container",
+                "drawbridge-proxy",
+                "drawbridge-runner",
+                "drawbridge-shared",
+            ],
+        ),
+    ]);
+    for (member, dependencies) in members() {
+        let ours = dependencies
+            .iter()
+            .filter(|(name, _)| name.starts_with("drawbridge-"));
+        for (dependency, _) in ours {
+            assert!(
+                allowed[member.as_str()].contains(&dependency.as_str()),
+                "{member} depends on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_shared_crate_has_neither_network_nor_async_code() {
+    let members = members();
+    for (dependency, is_for_tests) in &members["drawbridge-shared"] {
+        let is_async = ["tokio", "hyper", "futures", "rustls"].contains(&dependency.as_str());
+        assert!(*is_for_tests || !is_async, "shared depends on {dependency}");
+    }
+}
+
+/// The static runner must not carry a cryptography library: it never speaks TLS.
+#[test]
+fn the_runner_has_no_tls() {
+    let tree = cargo(&[
+        "tree",
+        "-p",
+        "drawbridge-runner",
+        "-e",
+        "normal",
+        "--prefix",
+        "none",
+    ]);
+    for name in ["rustls ", "aws-lc", "ring ", "openssl"] {
+        assert!(!tree.contains(name), "the runner depends on {name}");
+    }
+}
+
+#[test]
+fn there_is_one_cryptography_provider() {
+    let tree = cargo(&["tree", "--workspace", "--prefix", "none"]);
+    assert!(tree.contains("aws-lc-rs "), "{tree}");
+    assert!(!tree.contains("\nring "), "ring is in the build graph");
+}
+
+#[test]
+fn files_stay_under_400_lines() {
+    let mut files = Vec::new();
+    for folder in ["shared", "proxy", "runner", "container", "tests"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    assert!(files.len() > 20, "{files:?}");
+    for file in files {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        let is_test_module = file.ends_with("tests.rs");
+        assert!(
+            lines <= 400 || is_test_module,
+            "{} has {lines} lines",
+            file.display()
+        );
+    }
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_root_documents_exist() {
+    for name in ["CONTRIBUTING.md", "LICENSE"] {
+        let text = fs::read_to_string(root().join(name)).unwrap_or_default();
+        assert!(!text.trim().is_empty(), "{name} is missing or empty");
+    }
+}
+
+#[test]
+fn ci_runs_the_one_test_command_and_nothing_else() {
+    let script = fs::read_to_string(root().join(".ci/run")).unwrap();
+    let commands: Vec<_> = script
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    assert_eq!(commands, [r#"exec "$(dirname "$0")/../tests/run.sh""#]);
+}
