@@ -25,6 +25,7 @@ use lines::LineReader;
 use stderr::StderrTail;
 
 use crate::SelfCommand;
+use crate::tied::{self, DeathSignal};
 
 /// Longest line read from a child; a tool result with images can be megabytes.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -105,16 +106,8 @@ pub(crate) fn tied_command(
     program: &OsString,
     args: &[OsString],
 ) -> Command {
-    let mut command = Command::new(&self_command.program);
-    command
-        .args(&self_command.arguments)
-        .args(["tied", "--parent"])
-        .arg(std::process::id().to_string())
-        .arg("--")
-        .arg(program)
-        .args(args)
-        .process_group(0)
-        .kill_on_drop(true);
+    let mut command = Command::from(tied::tied_command(self_command, DeathSignal::Kill, program));
+    command.args(args).process_group(0).kill_on_drop(true);
     command
 }
 

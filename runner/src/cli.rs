@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::io::stderr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
+use rustix::process::Pid;
 use tracing_subscriber::EnvFilter;
 
 use crate::probe::ProbeArgs;
+use crate::tied::DeathSignal;
 
 /// Drives a coding agent: one JSON document on standard input, records between
 /// markers on standard output, follow-up messages from files.
@@ -21,16 +23,25 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs one conversation (the default).
-    Run,
+    Run(LifeArgs),
     /// The conversation itself, as a child of `run`.
     #[command(hide = true)]
-    Supervise,
+    Supervise(LifeArgs),
     /// Starts a program that dies with its parent.
     #[command(hide = true)]
     Tied(TiedArgs),
     /// Reports what this container can see and reach, for `drawbridge doctor`.
     #[command(hide = true)]
     Probe(ProbeArgs),
+}
+
+/// What a process of the runner may not outlive.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LifeArgs {
+    /// Process id of the parent to stop with; without it the process stops on
+    /// signals only.
+    #[arg(long, hide = true, value_parser = parse_process_id)]
+    pub(crate) parent: Option<Pid>,
 }
 
 /// Arguments of `tied`.
@@ -40,20 +51,19 @@ pub(crate) struct TiedArgs {
     #[arg(long, value_enum, default_value_t = DeathSignal::Kill)]
     pub(crate) signal: DeathSignal,
     /// Process id the parent must have; another one means it has died already.
+    #[arg(long, value_parser = parse_process_id)]
+    pub(crate) parent: Pid,
+    /// Keep the program and its children from gaining privileges from files.
     #[arg(long)]
-    pub(crate) parent: Option<i32>,
+    pub(crate) no_new_privileges: bool,
     /// The program and its arguments.
     #[arg(last = true, required = true)]
     pub(crate) program: Vec<OsString>,
 }
 
-/// What a tied program gets when its parent dies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DeathSignal {
-    /// SIGTERM: it may clean up.
-    Term,
-    /// SIGKILL: it is gone at once.
-    Kill,
+fn parse_process_id(text: &str) -> Result<Pid, &'static str> {
+    let positive = text.parse().ok().filter(|id: &i32| *id > 0);
+    positive.and_then(Pid::from_raw).ok_or("not a process id")
 }
 
 /// Shows help, the version or a usage error, and says how to exit.
@@ -75,6 +85,7 @@ pub(crate) fn log_to_stderr() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
+        .with_ansi(false)
         .event_format(LogLine)
         .try_init();
 }

@@ -23,11 +23,13 @@ mod tied;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process;
 
 use clap::Parser;
 use drawbridge_shared::exit::Exit;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, LifeArgs};
+pub use tied::{DeathSignal, tied_command};
 
 /// How to start this very program again as a child process.
 ///
@@ -50,6 +52,13 @@ impl SelfCommand {
             arguments: arguments.into_iter().collect(),
         }
     }
+
+    /// The command that starts one of the runner's own subcommands.
+    fn command(&self, subcommand: &str) -> process::Command {
+        let mut command = process::Command::new(&self.program);
+        command.args(&self.arguments).arg(subcommand);
+        command
+    }
 }
 
 /// Runs the program with `args`, which do not include the program's name.
@@ -60,9 +69,12 @@ pub fn main_impl(self_command: &SelfCommand, args: impl IntoIterator<Item = OsSt
         Err(error) => return cli::report(&error),
     };
     cli::log_to_stderr();
-    match cli.command.unwrap_or(Command::Run) {
-        Command::Run => reaper::main(self_command),
-        Command::Supervise => supervisor::main(self_command),
+    match cli
+        .command
+        .unwrap_or_else(|| Command::Run(LifeArgs::default()))
+    {
+        Command::Run(life) => reaper::main(self_command, &life),
+        Command::Supervise(life) => supervisor::main(self_command, &life),
         Command::Tied(args) => tied::main(&args),
         Command::Probe(args) => probe::main(&args),
     }

@@ -1,9 +1,263 @@
-//! The outer process.
+//! The outer process, `agent-runner run`: PID 1 of a container, or the child
+//! subreaper of a local run.
+//!
+//! It starts `supervise` with its own standard input, output and error, lets go
+//! of the first two, and from then on only reaps orphans, forwards signals, and
+//! at the end clears away every process that is left, also those that moved to
+//! a session of their own. It holds nothing that an agent could want.
 
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::time::Duration;
+
+use anyhow::Context;
 use drawbridge_shared::exit::Exit;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
+use tokio::runtime;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::SelfCommand;
+use crate::cli::LifeArgs;
+use crate::tied::{self, DeathSignal};
 
-pub(crate) fn main(self_command: &SelfCommand) -> Exit {
-    crate::supervisor::main(self_command)
+/// How long `supervise` has, after the first signal to stop, to end its agent
+/// and write its last record. `docker stop` gives ten seconds in all.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(8);
+/// How long killed processes have to disappear before they are given up.
+const KILL_BOUND: Duration = Duration::from_secs(1);
+/// How often the list of what is left is read again while it is being cleared;
+/// the end of a process wakes the reader sooner.
+const CLEAR_INTERVAL: Duration = Duration::from_millis(20);
+
+/// `agent-runner run`: starts `supervise`, waits for its end, clears away all it
+/// left, and ends with its exit code.
+///
+/// With a parent to stop with, the parent's end is the same as `SIGTERM`.
+pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
+    match prepare_and_run(self_command, life) {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::NotStarted
+        }
+    }
+}
+
+fn prepare_and_run(self_command: &SelfCommand, life: &LifeArgs) -> anyhow::Result<Exit> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        // Handlers first: the parent's end may send SIGTERM at any time.
+        let signals = Signals::listen().context("cannot handle signals")?;
+        tied::guard(life, DeathSignal::Term)?;
+        become_subreaper().context("cannot become the reaper of orphans")?;
+        run(self_command, signals).await
+    })
+}
+
+async fn run(self_command: &SelfCommand, mut signals: Signals) -> anyhow::Result<Exit> {
+    let mut command = self_command.command("supervise");
+    command.args(["--parent", &std::process::id().to_string()]);
+    let child = command
+        .spawn()
+        .context("cannot start the supervising process")?;
+    // Nobody else waits for this child: see `reap`.
+    let supervise = Pid::from_child(&child);
+    release_stdio().context("cannot let go of standard input and output")?;
+    let ended = watch(supervise, &mut signals).await;
+    clear_descendants(&mut signals).await;
+    Ok(exit_code(ended))
+}
+
+/// Waits for the end of `supervise`, and makes it come when a signal asks.
+/// `None` when it could not even be killed.
+async fn watch(supervise: Pid, signals: &mut Signals) -> Option<WaitStatus> {
+    let mut deadline: Option<(Instant, Escalation)> = None;
+    loop {
+        if let Some(status) = reap().remove(&supervise) {
+            return Some(status);
+        }
+        tokio::select! {
+            wake = signals.next() => if let Wake::Stop(signal) = wake {
+                send(supervise, signal);
+                deadline.get_or_insert_with(|| (Instant::now() + STOP_GRACE, Escalation::Kill));
+            },
+            escalation = passed(deadline) => match escalation {
+                Escalation::Kill => {
+                    tracing::warn!(grace = ?STOP_GRACE, "the run did not stop in time and is killed");
+                    send(supervise, Signal::KILL);
+                    deadline = Some((Instant::now() + KILL_BOUND, Escalation::GiveUp));
+                }
+                Escalation::GiveUp => return None,
+            },
+        }
+    }
+}
+
+/// What follows when a deadline passes.
+#[derive(Clone, Copy)]
+enum Escalation {
+    Kill,
+    GiveUp,
+}
+
+async fn passed(deadline: Option<(Instant, Escalation)>) -> Escalation {
+    match deadline {
+        Some((at, escalation)) => {
+            sleep_until(at).await;
+            escalation
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Kills and reaps until no child is left.
+///
+/// Only direct children are killed: a process that was not reaped keeps its id,
+/// so no stranger can be hit, and the children of a killed process become ours
+/// in the same moment.
+async fn clear_descendants(signals: &mut Signals) {
+    let deadline = Instant::now() + KILL_BOUND;
+    loop {
+        for child in children() {
+            send(child, Signal::KILL);
+        }
+        reap();
+        if !has_children() {
+            return;
+        }
+        if Instant::now() >= deadline {
+            tracing::warn!("some processes of the run could not be killed");
+            return;
+        }
+        // The elapsed interval is no failure: the list is read again then.
+        let _ = timeout(CLEAR_INTERVAL, signals.next()).await;
+    }
+}
+
+/// Collects every child that has ended.
+fn reap() -> HashMap<Pid, WaitStatus> {
+    let mut ended = HashMap::new();
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => ended.insert(pid, status),
+            Err(Errno::INTR) => continue,
+            Ok(None) | Err(_) => return ended,
+        };
+    }
+}
+
+fn has_children() -> bool {
+    use rustix::process::{WaitId, WaitIdOptions};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(
+        rustix::process::waitid(WaitId::All, options),
+        Err(Errno::CHILD)
+    )
+}
+
+/// Processes whose parent is this one, from `/proc`; none where there is no
+/// `/proc`.
+fn children() -> Vec<Pid> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| parent_of(*pid) == Some(own))
+        .filter_map(Pid::from_raw)
+        .collect()
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name stands in parentheses and may hold any byte, also
+    // spaces and parentheses.
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = String::from_utf8_lossy(&stat[after_name..]).into_owned();
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn send(pid: Pid, signal: Signal) {
+    // The process may have ended in this moment; its end is seen by `reap`.
+    if let Err(error) = kill_process(pid, signal) {
+        tracing::debug!(?pid, ?signal, %error, "signal not sent");
+    }
+}
+
+fn exit_code(ended: Option<WaitStatus>) -> Exit {
+    let exited = ended.and_then(WaitStatus::exit_status);
+    let signal = ended.and_then(WaitStatus::terminating_signal);
+    let code = exited.unwrap_or_else(|| 128 + signal.unwrap_or(Signal::KILL.as_raw()));
+    Exit::Child(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+#[cfg(target_os = "linux")]
+fn become_subreaper() -> io::Result<()> {
+    let own = rustix::process::getpid();
+    if own != Pid::INIT {
+        rustix::process::set_child_subreaper(Some(own))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn become_subreaper() -> io::Result<()> {
+    Ok(())
+}
+
+/// Lets go of standard input and output, so that their other ends see when
+/// `supervise` closes them.
+fn release_stdio() -> io::Result<()> {
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(())
+}
+
+/// What a signal means to the outer process.
+enum Wake {
+    /// A child ended, this process's own or an orphan.
+    ChildEnded,
+    /// The run is to stop.
+    Stop(Signal),
+}
+
+/// The signals that the outer process acts on.
+struct Signals {
+    child: unix::Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+    quit: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            child: unix::signal(SignalKind::child())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            hangup: unix::signal(SignalKind::hangup())?,
+            quit: unix::signal(SignalKind::quit())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wake {
+        tokio::select! {
+            _ = self.child.recv() => Wake::ChildEnded,
+            _ = self.terminate.recv() => Wake::Stop(Signal::TERM),
+            _ = self.interrupt.recv() => Wake::Stop(Signal::INT),
+            _ = self.hangup.recv() => Wake::Stop(Signal::HUP),
+            _ = self.quit.recv() => Wake::Stop(Signal::QUIT),
+        }
+    }
 }

@@ -1,32 +1,175 @@
-//! A program that dies with its parent.
+//! Ties a process's life to its parent's, so that `kill -9` of a parent leaves
+//! nothing behind.
+//!
+//! Linux sends the signal when the *thread* that started the process ends, so a
+//! parent has to start tied processes from its main thread or from one that
+//! lives as long as it does. Other systems have no such signal; there the check
+//! is left out and the launcher's sweep finds what remains.
 
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use drawbridge_shared::exit::Exit;
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::Pid;
 
-use crate::cli::{DeathSignal, TiedArgs};
+use crate::SelfCommand;
+use crate::cli::{LifeArgs, TiedArgs};
 
-/// Exit code for "the program cannot be started", as shells have it.
-const NOT_STARTED: u8 = 127;
+/// The signal a process gets when its parent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DeathSignal {
+    /// `SIGTERM`: for a program that has something to tidy up.
+    Term,
+    /// `SIGKILL`: for a program that is not trusted to stop.
+    Kill,
+}
 
+impl DeathSignal {
+    /// The name used on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Term => "term",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// Why a process could not be tied to its parent, or not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TieError {
+    /// The parent ended first; there is nobody left to work for.
+    #[error("process {} that started this one is gone", .0.as_raw_nonzero())]
+    Orphaned(Pid),
+    /// The system refused.
+    #[error("cannot tie this process to its parent")]
+    Refused(#[source] io::Error),
+    /// The program cannot be executed.
+    #[error("cannot start {program:?}")]
+    Exec {
+        /// The program.
+        program: OsString,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl TieError {
+    /// The exit code a shell would give: 127 when the program does not exist,
+    /// 126 when it cannot be executed.
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Exec { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Exit::Child(127)
+            }
+            _ => Exit::Child(126),
+        }
+    }
+}
+
+/// The command that starts `program` tied to the calling process; arguments of
+/// the program are added by the caller.
+#[must_use]
+pub fn tied_command(self_command: &SelfCommand, signal: DeathSignal, program: &OsStr) -> Command {
+    let mut command = self_command.command("tied");
+    command.args(["--signal", signal.name(), "--parent"]);
+    command.arg(std::process::id().to_string());
+    if signal == DeathSignal::Kill {
+        // A set-user-ID program would lose the death signal, and an agent has
+        // no business in gaining privileges. An engine's command line may need
+        // them: rootless Podman starts newuidmap.
+        command.arg("--no-new-privileges");
+    }
+    command.arg("--").arg(program);
+    command
+}
+
+/// Makes this process die by `signal` when `parent` ends.
+///
+/// # Errors
+/// The parent is already gone, or the system refused.
+fn tie_to_parent(parent: Pid, signal: DeathSignal) -> Result<(), TieError> {
+    set_death_signal(signal).map_err(|errno| TieError::Refused(errno.into()))?;
+    // Between the fork and the line above the parent may have ended unseen.
+    match rustix::process::getppid() {
+        Some(actual) if actual == parent => Ok(()),
+        _ => Err(TieError::Orphaned(parent)),
+    }
+}
+
+/// `agent-runner tied`: becomes the program, and returns only when that failed.
 pub(crate) fn main(args: &TiedArgs) -> Exit {
-    let signal = match args.signal {
-        DeathSignal::Term => Signal::TERM,
-        DeathSignal::Kill => Signal::KILL,
-    };
-    if let Err(error) = set_parent_process_death_signal(Some(signal)) {
-        tracing::error!("cannot tie the program to its parent: {error}");
-        return Exit::Child(NOT_STARTED);
+    let error = exec(args);
+    let cause = error
+        .source()
+        .map_or_else(String::new, |cause| format!(": {cause}"));
+    tracing::error!("{error}{cause}");
+    error.exit()
+}
+
+fn exec(args: &TiedArgs) -> TieError {
+    if let Err(error) = prepare(args) {
+        return error;
     }
-    let parent = getppid().map(|pid| pid.as_raw_nonzero().get());
-    if args.parent.is_some() && parent != args.parent {
-        return Exit::Child(NOT_STARTED);
+    // The command line's parser demands one word at least.
+    let (program, rest) = args.program.split_first().unzip();
+    let program = program.cloned().unwrap_or_default();
+    let source = Command::new(&program).args(rest.unwrap_or_default()).exec();
+    TieError::Exec { program, source }
+}
+
+fn prepare(args: &TiedArgs) -> Result<(), TieError> {
+    tie_to_parent(args.parent, args.signal)?;
+    if args.no_new_privileges {
+        forbid_new_privileges().map_err(|errno| TieError::Refused(errno.into()))?;
     }
-    let error = Command::new(&args.program[0])
-        .args(&args.program[1..])
-        .exec();
-    tracing::error!("cannot start {:?}: {error}", args.program[0]);
-    Exit::Child(NOT_STARTED)
+    Ok(())
+}
+
+/// What `run` and `supervise` do before anything else: they close themselves to
+/// inspection and, when asked to, tie themselves to their parent.
+///
+/// # Errors
+/// The parent is already gone, or the system refused.
+pub(crate) fn guard(life: &LifeArgs, signal: DeathSignal) -> Result<(), TieError> {
+    forbid_inspection().map_err(TieError::Refused)?;
+    life.parent
+        .map_or(Ok(()), |parent| tie_to_parent(parent, signal))
+}
+
+/// Keeps other processes of the same user, the agent above all, from opening
+/// this process's memory and files under `/proc`.
+///
+/// # Errors
+/// The system refused.
+fn forbid_inspection() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn set_death_signal(signal: DeathSignal) -> rustix::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(match signal {
+        DeathSignal::Term => rustix::process::Signal::TERM,
+        DeathSignal::Kill => rustix::process::Signal::KILL,
+    }))
+}
+
+#[cfg(target_os = "linux")]
+fn forbid_new_privileges() -> rustix::io::Result<()> {
+    rustix::thread::set_no_new_privs(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_death_signal(_: DeathSignal) -> rustix::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forbid_new_privileges() -> rustix::io::Result<()> {
+    Ok(())
 }
