@@ -1,2 +1,3 @@
 //! Placeholder.
 pub mod scrub;
+pub mod usage;
