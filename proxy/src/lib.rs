@@ -1,3 +1,4 @@
 //! Placeholder.
+pub mod credential;
 pub mod scrub;
 pub mod usage;
