@@ -6,12 +6,16 @@
 //! and a failure shows what was seen until then.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a test harness reports trouble by panicking"
 )]
 
 pub mod canary;
+pub mod engine;
 pub mod exchange;
+pub mod launcher;
 pub mod messages;
+pub mod nanoclaw;
 pub mod program;
 pub mod request;
 pub mod tls;
@@ -20,6 +24,7 @@ pub mod wait;
 
 pub use canary::Canary;
 pub use exchange::Exchange;
+pub use launcher::{Credential, Launcher};
 pub use messages::{Answer, Model, Piece, Turn};
 pub use program::{Ended, Program, program_path};
 pub use request::Request;

@@ -121,6 +121,9 @@ impl Answer {
 pub enum Piece {
     /// Some text.
     Text(String),
+    /// Text in the form it has between the quotes of a JSON string, which may
+    /// be one that no text has, such as an escaped lone surrogate.
+    Escaped(String),
     /// Wait until the test opens the gate.
     Wait(Gate),
     /// Half an event, then a reset.
@@ -222,6 +225,10 @@ fn stream_text(pieces: &[Piece], exchange: &mut Exchange<'_>) -> io::Result<()> 
                 "type": "content_block_delta", "index": 0,
                 "delta": { "type": "text_delta", "text": text },
             }))?,
+            Piece::Escaped(text) => exchange.chunk(format!(
+                "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\
+                 \"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+            ))?,
             Piece::Wait(gate) => gate.pass(),
             Piece::Drop => {
                 exchange.raw("40\r\nevent: content_block_delta\ndata: {\"type\":\"conte")?;
