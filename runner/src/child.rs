@@ -77,6 +77,19 @@ pub(crate) struct ExitReport {
     pub(crate) stderr_tail: String,
 }
 
+impl ExitReport {
+    /// How the program ended, with its last lines: `PROGRAM ended with exit
+    /// code 3: no such host`.
+    pub(crate) fn in_words(&self, program: &str) -> String {
+        let how = describe(self.status);
+        if self.stderr_tail.is_empty() {
+            format!("{program} ended with {how}")
+        } else {
+            format!("{program} ended with {how}: {}", self.stderr_tail)
+        }
+    }
+}
+
 /// The child does not read its input, and too much waits for it.
 #[derive(Debug, thiserror::Error)]
 #[error("the agent does not read its input")]
@@ -142,7 +155,14 @@ impl LineChild {
     /// Queues one line for standard input. After the end of input it is dropped.
     pub(crate) fn write_line(&self, mut line: Vec<u8>) -> Result<(), InputStalled> {
         line.push(b'\n');
-        self.stdin.as_ref().map_or(Ok(()), |input| input.push(line))
+        self.write(line)
+    }
+
+    /// Queues bytes for standard input. After the end of input they are dropped.
+    pub(crate) fn write(&self, bytes: Vec<u8>) -> Result<(), InputStalled> {
+        self.stdin
+            .as_ref()
+            .map_or(Ok(()), |input| input.push(bytes))
     }
 
     /// Ends standard input once the queued lines are written.

@@ -233,6 +233,8 @@ pub enum ErrorKind {
     Crash,
     /// A time limit ended the work.
     Timeout,
+    /// The run was asked to stop.
+    Stopped,
     /// Another failure of the model API.
     Api,
 }

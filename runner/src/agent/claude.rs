@@ -1,8 +1,449 @@
 //! Claude Code over its stream-json control protocol.
+//!
+//! One process serves the whole conversation; messages are written to it at any
+//! time. What Claude Code does with them is its own affair: it merges messages
+//! into one turn, folds them into the running one, starts turns unasked. So
+//! messages and results are never counted against each other. A message is
+//! received when its `command_lifecycle` says `completed` or `cancelled`: at
+//! `queued` and `started` it is in no transcript yet, and a Claude Code killed
+//! then has lost it (seen with 2.1.329).
 
-use super::{AgentLink, AgentSpec, Failure};
+mod launch;
+mod receipts;
+mod wire;
 
-/// Drives the agent until its input is closed or it is told to stop.
-pub(super) async fn drive(_spec: AgentSpec, _link: AgentLink) -> Result<(), Failure> {
-    Err(Failure::crash("not there yet"))
+use std::time::Duration;
+
+use drawbridge_shared::ids::AgentSessionId;
+use drawbridge_shared::protocol::ErrorKind;
+use serde_json::Value;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, MessageId, Outcome, TurnEnd,
+    UserMessage,
+};
+use crate::child::{ChildEvent, ExitReport, Line, LineChild, StopLadder};
+use receipts::Receipts;
+use wire::{Message, TurnResult};
+
+/// How long Claude Code may take to say its first word.
+const START_DEADLINE: Duration = Duration::from_secs(120);
+/// How long an interrupted turn may take to end when the run is stopped.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
+/// The end of a stopped run; within what the supervisor grants.
+const STOP: StopLadder = StopLadder {
+    eof: Duration::from_secs(1),
+    term: Duration::from_secs(2),
+};
+/// How long Claude Code may linger after its input was closed while it owed
+/// nothing: a background shell that never ends would keep it.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long a version that does not report its state must be silent after a
+/// result to count as idle.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Drives Claude Code until its input is closed or it is told to stop.
+pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
+    let mut resume = spec.resume.clone();
+    let mut unsent = Vec::new();
+    loop {
+        let mut claude = Claude::start(&spec, resume.as_ref())?;
+        for message in unsent {
+            claude.send(message)?;
+        }
+        match claude.run(&mut link).await? {
+            End::Done => return Ok(()),
+            End::SessionMissing(messages) => {
+                unsent = messages;
+                if let Some(lost) = resume.take() {
+                    link.tell(AgentEvent::SessionLost(lost)).await;
+                }
+            }
+        }
+    }
 }
+
+/// One process of Claude Code.
+struct Claude {
+    child: LineChild,
+    resumes: bool,
+    receipts: Receipts,
+    session: Option<AgentSessionId>,
+    has_spoken: bool,
+    /// The conversation that was to be resumed does not exist.
+    session_missing: bool,
+    /// The result that came before any turn began.
+    start_failure: Option<Failure>,
+    interrupted: bool,
+    busy: bool,
+    reports_state: bool,
+    /// When to take silence for idleness, in a version that does not report it.
+    quiet_at: Option<Instant>,
+    last_result_failed: bool,
+    /// Cost so far; Claude Code reports the sum.
+    cost_usd: f64,
+}
+
+enum End {
+    Done,
+    /// With the messages that were sent to the process.
+    SessionMissing(Vec<UserMessage>),
+}
+
+impl Claude {
+    fn start(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> Result<Self, Failure> {
+        let child = LineChild::spawn(&spec.self_command, &launch::child_spec(spec, resume))
+            .map_err(|error| start_failure(format!("cannot start Claude Code: {error}")))?;
+        let claude = Self {
+            child,
+            resumes: resume.is_some(),
+            receipts: Receipts::default(),
+            session: None,
+            has_spoken: false,
+            session_missing: false,
+            start_failure: None,
+            interrupted: false,
+            busy: false,
+            reports_state: false,
+            quiet_at: None,
+            last_result_failed: false,
+            cost_usd: 0.0,
+        };
+        claude.write(&wire::initialize(None))?;
+        Ok(claude)
+    }
+
+    async fn run(mut self, link: &mut AgentLink) -> Result<End, Failure> {
+        let start_deadline = Instant::now() + START_DEADLINE;
+        let mut linger: Option<Instant> = None;
+        let mut has_commands = true;
+        loop {
+            let quiet_at = self.quiet_at;
+            tokio::select! {
+                () = link.stop.cancelled() => return self.stop(link).await,
+                command = link.commands.recv(), if has_commands => match command {
+                    Some(AgentCommand::Send(message)) => self.send(message)?,
+                    Some(AgentCommand::Interrupt) => self.interrupt()?,
+                    Some(AgentCommand::Close) | None => {
+                        has_commands = false;
+                        self.child.close_stdin();
+                        linger = Some(Instant::now() + LINGER);
+                    }
+                },
+                event = self.child.next() => match event {
+                    ChildEvent::Line(line) => self.line(line, link).await?,
+                    ChildEvent::Exited(report) => return self.exited(&report, link).await,
+                },
+                () = sleep_until(start_deadline), if !self.has_spoken => {
+                    self.child.stop(STOP).await;
+                    let text = format!("Claude Code said nothing for {} s", START_DEADLINE.as_secs());
+                    return Err(Failure::new(ErrorKind::Timeout, text));
+                }
+                () = sleep_until(quiet_at.unwrap_or(start_deadline)), if quiet_at.is_some() => {
+                    self.quiet_at = None;
+                    self.idle(link).await;
+                }
+                () = sleep_until(linger.unwrap_or(start_deadline)), if linger.is_some() && !self.busy => {
+                    link.tell(AgentEvent::Warning("Claude Code lingers and is ended".into())).await;
+                    return self.end(STOP, link).await;
+                }
+            }
+        }
+    }
+
+    fn write(&self, line: &Value) -> Result<(), Failure> {
+        let bytes = line.to_string().into_bytes();
+        let written = self.child.write_line(bytes);
+        written.map_err(|stalled| Failure::crash(stalled.to_string()))
+    }
+
+    fn send(&mut self, message: UserMessage) -> Result<(), Failure> {
+        let line = wire::user_message(&message);
+        self.receipts.sent(message);
+        self.quiet_at = None;
+        self.write(&line)
+    }
+
+    fn interrupt(&mut self) -> Result<(), Failure> {
+        self.interrupted = self.busy;
+        self.write(&wire::control_request(
+            &serde_json::json!({ "subtype": "interrupt" }),
+        ))
+    }
+
+    async fn line(&mut self, line: Line, link: &AgentLink) -> Result<(), Failure> {
+        self.has_spoken = true;
+        let line = match line {
+            // Anything else is not for us, for example a library's notice.
+            Line::Whole(line) if line.first() == Some(&b'{') => line,
+            Line::Whole(_) => return Ok(()),
+            Line::TooLong(length) => {
+                let text = format!("a line of {length} bytes from Claude Code was skipped");
+                link.tell(AgentEvent::Warning(text)).await;
+                return Ok(());
+            }
+        };
+        match wire::parse(&line) {
+            Ok(message) => self.message(message, link).await,
+            Err(error) => {
+                let text = format!("a line from Claude Code cannot be read: {error}");
+                link.tell(AgentEvent::Warning(text)).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn message(&mut self, message: Message, link: &AgentLink) -> Result<(), Failure> {
+        match message {
+            Message::Init(init) => self.turn_begins(init, link).await,
+            Message::State(state) => {
+                self.reports_state = true;
+                match state.state.as_str() {
+                    "running" => self.begin_work(link).await,
+                    "idle" => self.idle(link).await,
+                    _ => {}
+                }
+            }
+            Message::Result(result) => self.result(*result, link).await,
+            Message::Lifecycle(lifecycle) => {
+                let id = MessageId(lifecycle.command_uuid);
+                let received = self.receipts.lifecycle(id, &lifecycle.state);
+                tell_received(received, link).await;
+            }
+            Message::Request(request) => self.answer(&request)?,
+            Message::Compacting => link.tell(AgentEvent::Activity(Activity::Compaction)).await,
+            Message::Retry(retry) => {
+                let error = retry
+                    .error
+                    .unwrap_or_else(|| "the model call failed".to_owned());
+                let status = retry
+                    .error_status
+                    .map_or_else(String::new, |s| format!(" ({s})"));
+                let text = format!("{error}{status}, attempt {}", retry.attempt);
+                link.tell(AgentEvent::Activity(Activity::Retry(text))).await;
+            }
+            Message::Assistant(assistant) => tell_reply(assistant, link).await,
+            Message::ToolResults(blocks) => {
+                for id in blocks.into_iter().filter_map(|block| block.tool_use_id) {
+                    link.tell(AgentEvent::Activity(Activity::ToolEnd { id }))
+                        .await;
+                }
+            }
+            Message::Other => link.tell(AgentEvent::Activity(Activity::Other)).await,
+        }
+        Ok(())
+    }
+
+    async fn turn_begins(&mut self, init: wire::Init, link: &AgentLink) {
+        if self.session.is_none() {
+            if let Some(version) = init.claude_code_version {
+                link.tell(AgentEvent::Version(version)).await;
+            }
+            for server in init.mcp_servers {
+                if server.status != "connected" && server.status != "pending" {
+                    let text = format!("tool server {} is {}", server.name, server.status);
+                    link.tell(AgentEvent::Warning(text)).await;
+                }
+            }
+        }
+        match init.session_id.parse::<AgentSessionId>() {
+            Ok(id) if self.session.as_ref() != Some(&id) => {
+                self.session = Some(id.clone());
+                link.tell(AgentEvent::Session(id)).await;
+            }
+            Ok(_) => {}
+            Err(error) => link.tell(AgentEvent::Warning(error.to_string())).await,
+        }
+        self.receipts.turn_begins();
+        self.begin_work(link).await;
+    }
+
+    async fn begin_work(&mut self, link: &AgentLink) {
+        self.quiet_at = None;
+        if !self.busy {
+            self.busy = true;
+            link.tell(AgentEvent::Busy).await;
+        }
+    }
+
+    async fn idle(&mut self, link: &AgentLink) {
+        tell_received(self.receipts.idle(), link).await;
+        self.busy = false;
+        link.tell(AgentEvent::Idle).await;
+    }
+
+    async fn result(&mut self, result: TurnResult, link: &AgentLink) {
+        if self.session.is_none() && result.is_error {
+            let failure = failure(&result);
+            self.session_missing = self.resumes && is_missing_session(&failure.message);
+            self.start_failure = Some(Failure::new(ErrorKind::StartUp, failure.message));
+            return;
+        }
+        let turn = self.turn_end(&result);
+        self.last_result_failed = matches!(turn.outcome, Outcome::Failed(_));
+        link.tell(AgentEvent::TurnEnd(turn)).await;
+        tell_received(self.receipts.turn_ends(), link).await;
+        if !self.reports_state {
+            self.quiet_at = Some(Instant::now() + QUIET);
+        }
+    }
+
+    fn turn_end(&mut self, result: &TurnResult) -> TurnEnd {
+        let aborted = result
+            .terminal_reason
+            .as_deref()
+            .is_some_and(|reason| reason.starts_with("aborted"));
+        let interrupted =
+            std::mem::take(&mut self.interrupted) && result.subtype == "error_during_execution";
+        let outcome = if aborted || interrupted {
+            Outcome::Interrupted
+        } else if result.is_error || result.subtype.starts_with("error") {
+            Outcome::Failed(failure(result))
+        } else {
+            Outcome::Answer(result.result.clone())
+        };
+        let cost = result
+            .total_cost_usd
+            .map(|total| (total - self.cost_usd).max(0.0));
+        self.cost_usd = result.total_cost_usd.unwrap_or(self.cost_usd);
+        TurnEnd {
+            outcome,
+            usage: result.usage.map(Into::into),
+            cost_usd: cost,
+            model_calls: result.num_turns,
+        }
+    }
+
+    /// Answers at once, whatever the supervisor is doing: Claude Code waits.
+    fn answer(&self, request: &wire::Request) -> Result<(), Failure> {
+        let id = &request.request_id;
+        let answer = match request.request.subtype.as_str() {
+            "hook_callback" => wire::answer(id, &serde_json::json!({})),
+            other => wire::refusal(id, &format!("unsupported request: {other}")),
+        };
+        self.write(&answer)
+    }
+
+    /// The run is to end now: interrupt, end of input, TERM, KILL.
+    async fn stop(mut self, link: &AgentLink) -> Result<End, Failure> {
+        if self.busy {
+            self.interrupt()?;
+            let wind_down = async {
+                while self.busy {
+                    match self.child.next().await {
+                        ChildEvent::Line(line) => self.line(line, link).await?,
+                        ChildEvent::Exited(_) => break,
+                    }
+                }
+                Ok(())
+            };
+            if let Ok(outcome) = timeout(INTERRUPT_GRACE, wind_down).await {
+                outcome?;
+            }
+        }
+        self.end(STOP, link).await
+    }
+
+    async fn end(mut self, ladder: StopLadder, link: &AgentLink) -> Result<End, Failure> {
+        let (lines, _) = self.child.stop(ladder).await;
+        for line in lines {
+            self.line(line, link).await?;
+        }
+        Ok(End::Done)
+    }
+
+    async fn exited(mut self, report: &ExitReport, link: &AgentLink) -> Result<End, Failure> {
+        if self.session_missing {
+            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
+        }
+        if let Some(failure) = self.start_failure {
+            return Err(failure);
+        }
+        // Exit code 1 after an error result repeats what was reported.
+        let repeats = report.status.code() == Some(1) && self.last_result_failed && !self.busy;
+        if report.status.success() || repeats {
+            tell_received(self.receipts.ended_well(), link).await;
+            return Ok(End::Done);
+        }
+        let words = report.in_words("Claude Code");
+        if self.session.is_some() {
+            return Err(Failure::crash(words));
+        }
+        if self.resumes && is_missing_session(&report.stderr_tail) {
+            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
+        }
+        Err(start_failure(words))
+    }
+}
+
+async fn tell_received(ids: Vec<MessageId>, link: &AgentLink) {
+    for id in ids {
+        link.tell(AgentEvent::Received(id)).await;
+    }
+}
+
+/// Reports what the agent itself says and does. A subagent's text and an error
+/// in the model's place are not its speech.
+async fn tell_reply(assistant: wire::Assistant, link: &AgentLink) {
+    let is_speech = assistant.parent_tool_use_id.is_none()
+        && assistant.error.is_none()
+        && assistant.message.model.as_deref() != Some("<synthetic>");
+    for block in assistant.message.content {
+        let activity = match (block.kind.as_str(), block.text, block.id, block.name) {
+            ("text", Some(text), ..) if is_speech => Activity::Text(text),
+            ("tool_use", _, Some(id), Some(name)) => {
+                let limit = block.input.and_then(|input| input.timeout?.as_u64());
+                Activity::ToolStart {
+                    id,
+                    name,
+                    timeout: limit.map(Duration::from_millis),
+                }
+            }
+            _ => Activity::Other,
+        };
+        link.tell(AgentEvent::Activity(activity)).await;
+    }
+}
+
+fn start_failure(text: String) -> Failure {
+    Failure::new(ErrorKind::StartUp, text)
+}
+
+/// What failed, in Claude Code's own words.
+fn failure(result: &TurnResult) -> Failure {
+    let text = result
+        .result
+        .clone()
+        .filter(|text| !text.is_empty())
+        .or_else(|| (!result.errors.is_empty()).then(|| result.errors.join("; ")))
+        .or_else(|| result.startup_failure_reason.clone())
+        .unwrap_or_else(|| result.subtype.clone());
+    let kind = match (result.subtype.as_str(), result.api_error_status) {
+        ("error_max_turns" | "error_max_budget_usd", _) => ErrorKind::Budget,
+        (_, Some(401 | 403)) => ErrorKind::Auth,
+        (_, Some(429)) => ErrorKind::RateLimit,
+        (_, Some(500..)) => ErrorKind::Overload,
+        (_, Some(413)) => ErrorKind::Context,
+        _ if text.contains("Prompt is too long") => ErrorKind::Context,
+        _ if text.contains("Not logged in") => ErrorKind::Auth,
+        _ => ErrorKind::Api,
+    };
+    Failure::new(kind, text)
+}
+
+/// Whether an error says that the conversation to resume does not exist; the
+/// three forms that NanoClaw met.
+fn is_missing_session(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let after = |first: &str, second: &str| {
+        text.find(first)
+            .is_some_and(|at| text[at..].contains(second))
+    };
+    text.contains("no conversation found")
+        || after("enoent", ".jsonl")
+        || after("session", "not found")
+}
+
+#[cfg(test)]
+mod tests;

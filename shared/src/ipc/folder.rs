@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{CLOSE, HostMessage, MAX_MESSAGE_BYTES, REJECTED, TAKEN, write_atomic};
+use crate::ids::RunId;
 use crate::json;
 
 /// The `input` folder of a run, read by the runner.
@@ -40,6 +42,15 @@ impl TakenFile {
     pub fn name(&self) -> String {
         self.name.to_string_lossy().into_owned()
     }
+}
+
+/// A request to end the conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseRequest {
+    /// The run it is meant for. NanoClaw's host writes an empty file.
+    pub run_id: Option<RunId>,
+    /// When it was made.
+    pub modified: SystemTime,
 }
 
 /// Why a waiting file was not handed over.
@@ -156,16 +167,23 @@ impl InputFolder {
         fs::remove_file(self.taken.join(&file.name))
     }
 
-    /// Whether the host asked to end the conversation.
+    /// The host's request to end the conversation, if there is one.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn close_is_requested(&self) -> io::Result<bool> {
-        match fs::symlink_metadata(self.input.join(CLOSE)) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+    pub fn close_request(&self) -> io::Result<Option<CloseRequest>> {
+        let path = self.input.join(CLOSE);
+        let metadata = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(CloseRequest {
+            run_id: read_regular_file(&path, 100)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()),
+            modified: metadata.modified()?,
+        }))
     }
 
     /// Removes the request to end the conversation.
@@ -228,6 +246,17 @@ fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Reads a message file, or says why it is none.
 fn read_message(path: &Path) -> Result<HostMessage, String> {
+    let bytes = read_regular_file(path, MAX_MESSAGE_BYTES)?;
+    let HostMessage::Message { text } =
+        json::from_slice_lossy(&bytes).map_err(|error| format!("not a message: {error}"))?;
+    if text.is_empty() {
+        return Err("the text is empty".to_owned());
+    }
+    Ok(HostMessage::Message { text })
+}
+
+/// Reads a file that the agent may have put there: no link, no pipe, no flood.
+fn read_regular_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
     // NONBLOCK, so that opening a pipe does not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = rustix::fs::open(path, flags, Mode::empty())
@@ -238,18 +267,13 @@ fn read_message(path: &Path) -> Result<HostMessage, String> {
         return Err("not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(MAX_MESSAGE_BYTES + 1)
+    file.take(max_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("cannot be read: {error}"))?;
-    if bytes.len() as u64 > MAX_MESSAGE_BYTES {
-        return Err(format!("larger than {MAX_MESSAGE_BYTES} bytes"));
+    if bytes.len() as u64 > max_bytes {
+        return Err(format!("larger than {max_bytes} bytes"));
     }
-    let HostMessage::Message { text } =
-        json::from_slice_lossy(&bytes).map_err(|error| format!("not a message: {error}"))?;
-    if text.is_empty() {
-        return Err("the text is empty".to_owned());
-    }
-    Ok(HostMessage::Message { text })
+    Ok(bytes)
 }
 
 #[cfg(test)]

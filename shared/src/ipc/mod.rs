@@ -10,12 +10,13 @@ mod folder;
 mod message;
 
 pub use atomic::write_atomic;
-pub use folder::{InputFolder, Pending, Refusal, TakeError, TakenFile};
+pub use folder::{CloseRequest, InputFolder, Pending, Refusal, TakeError, TakenFile};
 pub use message::{HostMessage, message_file_name};
 
 /// Folder below the IPC folder that the host writes to.
 pub const INPUT: &str = "input";
-/// Empty file in [`INPUT`] that ends the conversation.
+/// File in [`INPUT`] that ends the conversation. It holds the id of the run to
+/// end, or nothing.
 pub const CLOSE: &str = "_close";
 /// Folder in [`INPUT`] for messages handed over and not yet confirmed.
 pub const TAKEN: &str = ".taken";

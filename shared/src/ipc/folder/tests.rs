@@ -148,10 +148,20 @@ fn a_message_that_is_too_large_is_kept() {
 #[test]
 fn close_is_seen_and_cleared() {
     let ipc = Ipc::new();
-    assert!(!ipc.folder.close_is_requested().unwrap());
+    assert_eq!(ipc.folder.close_request().unwrap(), None);
     fs::write(ipc.path(CLOSE), "").unwrap();
-    assert!(ipc.folder.close_is_requested().unwrap());
+    let request = ipc.folder.close_request().unwrap().unwrap();
+    assert_eq!(request.run_id, None);
     ipc.folder.clear_close().unwrap();
     ipc.folder.clear_close().unwrap();
-    assert!(!ipc.folder.close_is_requested().unwrap());
+    assert_eq!(ipc.folder.close_request().unwrap(), None);
+}
+
+#[test]
+fn close_says_which_run_it_is_for() {
+    let ipc = Ipc::new();
+    fs::write(ipc.path(CLOSE), "run-0011223344556677\n").unwrap();
+    let request = ipc.folder.close_request().unwrap().unwrap();
+    let run_id = request.run_id.map(|id| id.to_string());
+    assert_eq!(run_id.as_deref(), Some("run-0011223344556677"));
 }

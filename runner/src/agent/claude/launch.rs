@@ -1,0 +1,90 @@
+//! The command line and environment of Claude Code.
+
+use std::ffi::OsString;
+
+use drawbridge_shared::ids::AgentSessionId;
+
+use crate::agent::AgentSpec;
+use crate::child::ChildSpec;
+
+/// The tools that NanoClaw allows. Naming a tool also switches it on; names
+/// that a version does not know are ignored.
+const ALLOWED_TOOLS: &[&str] = &[
+    "Bash",
+    "Read",
+    "Write",
+    "Edit",
+    "Glob",
+    "Grep",
+    "WebSearch",
+    "WebFetch",
+    "Task",
+    "TaskOutput",
+    "TaskStop",
+    "TeamCreate",
+    "TeamDelete",
+    "SendMessage",
+    "TodoWrite",
+    "ToolSearch",
+    "Skill",
+    "NotebookEdit",
+    "mcp__nanoclaw__*",
+];
+
+/// What Claude Code must find in its environment.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    // Without it Claude Code calls its vendor past the base URL, in OAuth mode
+    // with the token.
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    // Report busy and idle; the second name is that of 2.1.197.
+    ("CLAUDE_CODE_SDK_READS_SESSION_STATE", "1"),
+    ("CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS", "1"),
+    // Say on standard output why it cannot start.
+    ("CLAUDE_CODE_STARTUP_FAILURE_RESULTS", "1"),
+    ("CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD", "1"),
+];
+
+/// How to start Claude Code. Values go in `--flag=value` form, so that none can
+/// pass for a flag.
+pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> ChildSpec {
+    let mut command = spec.options.command.iter().map(OsString::from);
+    let program = command.next().unwrap_or_else(|| "claude".into());
+    let mut args: Vec<OsString> = command.collect();
+    for flag in [
+        "-p",
+        "--output-format=stream-json",
+        "--verbose",
+        "--input-format=stream-json",
+        "--setting-sources=project,user",
+        "--permission-mode=bypassPermissions",
+        "--allow-dangerously-skip-permissions",
+    ] {
+        args.push(flag.into());
+    }
+    args.push(format!("--allowedTools={}", ALLOWED_TOOLS.join(",")).into());
+    if let Some(id) = resume {
+        args.push(format!("--resume={id}").into());
+    }
+    if let Some(model) = &spec.options.model {
+        args.push(format!("--model={model}").into());
+    }
+    let mut env = spec.environment();
+    env.extend(
+        ENVIRONMENT
+            .iter()
+            .map(|(name, value)| (name.into(), value.into())),
+    );
+    // Claude Code refuses to work as root outside a sandbox; a container is one.
+    if rustix::process::geteuid().is_root() {
+        env.push(("IS_SANDBOX".into(), "1".into()));
+    }
+    let mut hidden_env = spec.hidden_environment();
+    hidden_env.push("CLAUDECODE");
+    ChildSpec {
+        program,
+        args,
+        cwd: spec.workspace.clone(),
+        env,
+        hidden_env,
+    }
+}

@@ -1,0 +1,89 @@
+//! Which messages Claude Code has for good.
+
+use std::collections::BTreeSet;
+
+use crate::agent::{MessageId, UserMessage};
+
+/// Messages sent to one process and not confirmed.
+///
+/// `completed` is the state that is safe: `queued` and `started` are lost with
+/// the process. A message that was folded into a running turn completes a
+/// moment before the transcript has it, so it counts when that turn has ended.
+/// `cancelled` comes after a failed or interrupted turn, whose messages are in
+/// the transcript.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    unconfirmed: Vec<UserMessage>,
+    completed: BTreeSet<MessageId>,
+    turn_is_open: bool,
+    /// This version reports the life of messages.
+    reports: bool,
+}
+
+impl Receipts {
+    pub(super) fn sent(&mut self, message: UserMessage) {
+        self.unconfirmed.push(message);
+    }
+
+    pub(super) fn turn_begins(&mut self) {
+        self.turn_is_open = true;
+    }
+
+    /// A message's state; returns what is received by it.
+    pub(super) fn lifecycle(&mut self, id: MessageId, state: &str) -> Vec<MessageId> {
+        self.reports = true;
+        if matches!(state, "completed" | "cancelled") {
+            self.completed.insert(id);
+        }
+        if self.turn_is_open {
+            vec![]
+        } else {
+            self.confirm_completed()
+        }
+    }
+
+    pub(super) fn turn_ends(&mut self) -> Vec<MessageId> {
+        self.turn_is_open = false;
+        self.confirm_completed()
+    }
+
+    /// Nothing is owed any more. A version that does not report the life of
+    /// messages has worked off all of them then.
+    pub(super) fn idle(&mut self) -> Vec<MessageId> {
+        self.turn_is_open = false;
+        if self.reports {
+            self.confirm_completed()
+        } else {
+            self.confirm_all()
+        }
+    }
+
+    /// The process has ended in order.
+    pub(super) fn ended_well(&mut self) -> Vec<MessageId> {
+        self.idle()
+    }
+
+    pub(super) fn take_unconfirmed(&mut self) -> Vec<UserMessage> {
+        std::mem::take(&mut self.unconfirmed)
+    }
+
+    fn confirm_completed(&mut self) -> Vec<MessageId> {
+        let completed = std::mem::take(&mut self.completed);
+        let is_done = |message: &UserMessage| completed.contains(&message.id);
+        let ids = self
+            .unconfirmed
+            .iter()
+            .filter(|m| is_done(m))
+            .map(|m| m.id)
+            .collect();
+        self.unconfirmed.retain(|message| !is_done(message));
+        ids
+    }
+
+    fn confirm_all(&mut self) -> Vec<MessageId> {
+        self.take_unconfirmed()
+            .iter()
+            .map(|message| message.id)
+            .collect()
+    }
+}
