@@ -19,9 +19,7 @@ pub fn scrub_head(head: &mut response::Parts, patterns: &Patterns) {
 /// Masks the secrets in header or trailer values.
 pub fn scrub_headers(headers: &mut HeaderMap, patterns: &Patterns) {
     for value in headers.values_mut() {
-        if patterns.find(value.as_bytes(), 0).is_some() {
-            let mut masked = value.as_bytes().to_vec();
-            patterns.mask(value.as_bytes(), &mut masked);
+        if let Some(masked) = patterns.masked(value.as_bytes()) {
             // Masks are printable and nothing else changed, so the value stays
             // valid; an empty one would be the safe side.
             *value = HeaderValue::from_maybe_shared(Bytes::from(masked))

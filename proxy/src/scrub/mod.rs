@@ -76,21 +76,21 @@ impl Scrubber {
     /// Takes the next bytes and returns those that can go out now.
     #[must_use]
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
-        if self.held.seen.is_empty() && self.patterns.find(&chunk, 0).is_none() {
-            self.pass(chunk)
-        } else {
-            self.mask(&chunk)
+        if self.held.seen.is_empty() {
+            let mut is_clean = true;
+            let kept = self.patterns.search(&chunk, |_, _| is_clean = false);
+            if is_clean {
+                return self.pass(chunk, kept);
+            }
         }
+        self.mask(&chunk)
     }
 
-    /// The common case: nothing is held and nothing is found.
-    fn pass(&mut self, mut chunk: Bytes) -> Bytes {
-        let kept = self.patterns.beginning_at_end(&chunk);
-        if kept > 0 {
-            let tail = chunk.split_off(chunk.len() - kept);
-            self.held.seen.extend_from_slice(&tail);
-            self.held.shown.extend_from_slice(&tail);
-        }
+    /// The common case: nothing was held and nothing is found.
+    fn pass(&mut self, mut chunk: Bytes, kept: usize) -> Bytes {
+        let tail = chunk.split_off(chunk.len() - kept);
+        self.held.seen.extend_from_slice(&tail);
+        self.held.shown.extend_from_slice(&tail);
         chunk
     }
 
@@ -98,8 +98,10 @@ impl Scrubber {
         let Held { seen, shown } = &mut self.held;
         seen.extend_from_slice(chunk);
         shown.extend_from_slice(chunk);
-        self.patterns.mask(seen, shown);
-        let out = seen.len() - self.patterns.beginning_at_end(seen);
+        let kept = self
+            .patterns
+            .search(seen, |start, end| shown[start..end].fill(MASK));
+        let out = seen.len() - kept;
         let kept = Held {
             seen: seen.split_off(out),
             shown: shown.split_off(out),

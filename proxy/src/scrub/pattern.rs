@@ -26,8 +26,6 @@ struct Shared {
     patterns: Vec<Zeroizing<Vec<u8>>>,
     /// Finds where a pattern may begin; none when there are no patterns.
     prefixes: Option<AhoCorasick>,
-    begins_pattern: [bool; 256],
-    longest: usize,
 }
 
 /// The patterns cannot be searched for.
@@ -64,10 +62,6 @@ impl Patterns {
         let mut patterns: Vec<_> = patterns.into_iter().filter(|p| !p.is_empty()).collect();
         patterns.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
         patterns.dedup();
-        let mut begins_pattern = [false; 256];
-        for pattern in &patterns {
-            begins_pattern[usize::from(pattern[0])] = true;
-        }
         let prefixes = (!patterns.is_empty())
             .then(|| {
                 AhoCorasick::builder()
@@ -75,13 +69,7 @@ impl Patterns {
                     .build(patterns.iter().map(|p| &p[..p.len().min(PREFIX_BYTES)]))
             })
             .transpose()?;
-        let longest = patterns.iter().map(|p| p.len()).max().unwrap_or_default();
-        let shared = Arc::new(Shared {
-            patterns,
-            prefixes,
-            begins_pattern,
-            longest,
-        });
+        let shared = Arc::new(Shared { patterns, prefixes });
         Ok(Self { shared })
     }
 
@@ -91,47 +79,46 @@ impl Patterns {
         self.shared.patterns.is_empty()
     }
 
-    /// The first occurrence that begins at `from` or later, as start and end:
-    /// where several begin at one place, the longest.
-    pub(super) fn find(&self, bytes: &[u8], mut from: usize) -> Option<(usize, usize)> {
-        let prefixes = self.shared.prefixes.as_ref()?;
-        loop {
-            let start = prefixes.find(Input::new(bytes).range(from..))?.start();
-            let found = &bytes[start..];
-            let longest = self
-                .shared
-                .patterns
-                .iter()
-                .filter(|pattern| found.starts_with(pattern))
-                .map(|pattern| pattern.len())
-                .max();
-            if let Some(length) = longest {
-                return Some((start, start + length));
-            }
-            from = start + 1;
-        }
-    }
-
-    /// Masks in `shown` every byte that an occurrence in `seen` covers.
-    pub(super) fn mask(&self, seen: &[u8], shown: &mut [u8]) {
+    /// Calls `found` with start and end of each occurrence, of those that begin
+    /// at one place with the longest. Returns the length of the longest end of
+    /// `bytes` that is the beginning of a pattern, but not a whole one.
+    pub(super) fn search(&self, bytes: &[u8], mut found: impl FnMut(usize, usize)) -> usize {
+        let Some(prefixes) = &self.shared.prefixes else {
+            return 0;
+        };
+        let mut beginning = None;
         let mut from = 0;
-        // The search goes on one byte after each start, not after each end:
-        // the next occurrence may overlap this one.
-        while let Some((start, end)) = self.find(seen, from) {
-            shown[start..end].fill(MASK);
+        while let Some(prefix) = prefixes.find(Input::new(bytes).range(from..)) {
+            let start = prefix.start();
+            let rest = &bytes[start..];
+            let patterns = self.shared.patterns.iter();
+            let whole = patterns.filter(|pattern| rest.starts_with(pattern));
+            if let Some(length) = whole.map(|pattern| pattern.len()).max() {
+                found(start, start + length);
+            }
+            if beginning.is_none() && self.is_beginning(rest) {
+                beginning = Some(start);
+            }
+            // Not behind the occurrence: the next one may overlap it.
             from = start + 1;
         }
+        // At the very end there may be less than a prefix.
+        let rest = bytes.len().saturating_sub(PREFIX_BYTES - 1)..bytes.len();
+        let beginning = beginning.or_else(|| {
+            let mut starts = rest.filter(|start| self.is_beginning(&bytes[*start..]));
+            starts.next()
+        });
+        beginning.map_or(0, |start| bytes.len() - start)
     }
 
-    /// Length of the longest end of `bytes` that is the beginning of a pattern,
-    /// but not a whole one.
-    pub(super) fn beginning_at_end(&self, bytes: &[u8]) -> usize {
-        let longest = self.shared.longest.saturating_sub(1).min(bytes.len());
-        let first = bytes.len() - longest;
-        (first..bytes.len())
-            .filter(|&start| self.shared.begins_pattern[usize::from(bytes[start])])
-            .find(|&start| self.is_beginning(&bytes[start..]))
-            .map_or(0, |start| bytes.len() - start)
+    /// A copy of `bytes` with every occurrence masked; none when there is none.
+    pub(super) fn masked(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut masked = None;
+        self.search(bytes, |start, end| {
+            let copy: &mut Vec<u8> = masked.get_or_insert_with(|| bytes.to_vec());
+            copy[start..end].fill(MASK);
+        });
+        masked
     }
 
     fn is_beginning(&self, end: &[u8]) -> bool {
