@@ -1,7 +1,32 @@
-//! Placeholder.
+//! The credential proxy: it stands between agents that hold no key and the APIs
+//! that want one.
+//!
+//! A request is authenticated by its session token, matched against a route,
+//! stripped of every credential the client sent, given the real one, and
+//! streamed. `request` and `forward` read top to bottom as that story.
+
 pub mod audit;
+pub mod bind;
+mod body;
+mod cli;
+pub mod config;
 pub mod credential;
+mod error;
+mod forward;
+mod headers;
 pub mod metrics;
+mod request;
+pub mod route;
 pub mod scrub;
+mod server;
+pub mod session;
+mod table;
+mod target;
 pub mod telemetry;
+mod upstream;
 pub mod usage;
+
+pub use cli::main_impl;
+pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, StartError};
+pub use upstream::tls::TlsError;
+pub use upstream::{InvalidUpstream, Reach, Scheme, Upstream};

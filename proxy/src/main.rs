@@ -1,2 +1,7 @@
-//! Entry point.
-fn main() {}
+//! The `credential-proxy` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    drawbridge_proxy::main_impl(std::env::args_os()).into()
+}

@@ -1,0 +1,197 @@
+//! The proxy's configuration: what `drawbridge.toml` and the environment said,
+//! resolved into what the proxy uses.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use drawbridge_shared::protocol::AuthMode;
+use http::HeaderName;
+
+pub use crate::credential::Environment;
+use crate::credential::{Credential, CredentialSource, Unavailable};
+use crate::forward::chain;
+use crate::route::{ErrorShape, RouteName, Rule};
+use crate::table::{Route, RouteTable};
+use crate::upstream::Upstream;
+
+mod file;
+mod preset;
+
+pub use file::{ConfigError, ConfigFile};
+
+/// Most worker threads by default; more do not help one host's agents.
+const MAX_DEFAULT_WORKERS: usize = 4;
+
+/// How clients prove that they may use the proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// By the token of a session.
+    #[default]
+    Session,
+    /// By the fixed placeholder, as NanoClaw's containers do. It keeps nobody
+    /// out, so the listener's address is the only protection.
+    Placeholder,
+}
+
+/// How a secret is put into a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Injection {
+    /// As the value of a header of its own.
+    Header(HeaderName),
+    /// As `Authorization: Bearer`.
+    Bearer,
+}
+
+/// One route, resolved.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Name, and first path segment that selects the route.
+    pub name: RouteName,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// Where its secret comes from; `Err` says why there is no source.
+    pub credential: Result<CredentialSource, Unavailable>,
+    /// Where its secret goes.
+    pub injection: Injection,
+    /// What is allowed; an empty list allows nothing.
+    pub allow: Vec<Rule>,
+    /// Paths whose `HEAD` the proxy answers itself.
+    pub answered_heads: Vec<&'static str>,
+    /// In which shape errors are written.
+    pub error_shape: ErrorShape,
+    /// Whether the beta for OAuth tokens is added to `anthropic-beta`.
+    pub adds_oauth_beta: bool,
+}
+
+/// The longest waits, each with its own start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For a request head, from the moment one is expected.
+    pub head: Duration,
+    /// For name, connection and TLS of an upstream.
+    pub connect: Duration,
+    /// For the head of an answer once the request is sent. Models think for
+    /// minutes before the first byte.
+    pub first_byte: Duration,
+    /// For the next piece of a body, either way.
+    pub idle: Duration,
+    /// For an upstream connection without a request.
+    pub idle_upstream: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(30),
+            connect: Duration::from_secs(10),
+            first_byte: Duration::from_secs(600),
+            idle: Duration::from_secs(300),
+            idle_upstream: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Deadlines {
+    pub(crate) fn shortest(&self) -> Duration {
+        self.first_byte.min(self.idle)
+    }
+}
+
+/// Bounds on what the proxy holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections of one worker thread.
+    pub connections_per_worker: usize,
+    /// Idle upstream connections of one route on one worker thread.
+    pub idle_upstream_connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_worker: 8192,
+            idle_upstream_connections: 128,
+        }
+    }
+}
+
+/// Everything the proxy needs to start.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// The routes; the first is the default.
+    pub routes: Vec<RouteConfig>,
+    /// How clients prove themselves.
+    pub client_auth: ClientAuth,
+    /// The longest waits.
+    pub deadlines: Deadlines,
+    /// Bounds on what is held.
+    pub limits: Limits,
+    /// Files of root certificates to trust beside the platform's.
+    pub extra_roots: Vec<PathBuf>,
+    /// Threads that serve requests.
+    pub workers: NonZeroUsize,
+    /// What credentials are read from.
+    pub environment: Environment,
+}
+
+impl ProxyConfig {
+    /// Resolves what the file and the environment say. Without routes in the
+    /// file there is one: the `anthropic` preset from the environment.
+    ///
+    /// # Errors
+    /// A value is not valid.
+    pub fn resolve(file: Option<&ConfigFile>, env: &Environment) -> Result<Self, ConfigError> {
+        let _ = file;
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            routes: vec![preset::anthropic(env)?],
+            client_auth: ClientAuth::default(),
+            deadlines: Deadlines::default(),
+            limits: Limits::default(),
+            extra_roots: Vec::new(),
+            workers: NonZeroUsize::new(cores.min(MAX_DEFAULT_WORKERS)).unwrap_or(NonZeroUsize::MIN),
+            environment: env.clone(),
+        })
+    }
+
+    /// Which kind of key the clients of the default route send.
+    #[must_use]
+    pub fn auth_mode(&self) -> AuthMode {
+        match self.routes.first().map(|route| &route.injection) {
+            Some(Injection::Bearer) => AuthMode::Oauth,
+            _ => AuthMode::ApiKey,
+        }
+    }
+
+    /// Checks that every route has a credential configured.
+    ///
+    /// # Errors
+    /// A route has none; the error names what was looked at.
+    pub fn require_credentials(&self) -> Result<(), Unavailable> {
+        let mut missing = self
+            .routes
+            .iter()
+            .filter_map(|r| r.credential.as_ref().err());
+        missing.next().map_or(Ok(()), |reason| Err(reason.clone()))
+    }
+
+    /// Opens all credentials. They are kept up to date by the current runtime.
+    pub(crate) async fn open(self) -> RouteTable {
+        let mut routes = Vec::with_capacity(self.routes.len());
+        for (index, route) in self.routes.into_iter().enumerate() {
+            let credential = match &route.credential {
+                Ok(source) => Credential::open(source, &self.environment).await,
+                Err(missing) => Err(missing.clone()),
+            };
+            if let Err(error) = &credential {
+                tracing::warn!(
+                    route = %route.name,
+                    "requests are refused with 503: {}", chain(error)
+                );
+            }
+            routes.push(Route::new(index, route, credential));
+        }
+        RouteTable::new(routes)
+    }
+}

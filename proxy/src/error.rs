@@ -1,0 +1,138 @@
+//! Why a request was refused or failed, and the one place that turns this into
+//! a response.
+//!
+//! Each refusal has two messages: `Display` is what the container may read, and
+//! `detail` is what our log keeps.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::body::ResponseBody;
+use crate::route::ErrorShape;
+
+/// Tells Anthropic's and OpenAI's clients not to try again.
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Whose fault a refusal is; it decides the log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The client sent what is not allowed or not valid.
+    Client,
+    /// The upstream failed.
+    Upstream,
+    /// The proxy's own configuration or host is at fault.
+    Proxy,
+}
+
+/// A request that gets an answer of the proxy instead of the upstream's.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the request is not acceptable: {0}")]
+    Malformed(&'static str),
+    #[error("the session token is missing, unknown, expired or revoked")]
+    Unauthenticated,
+    #[error("no route leads to this path")]
+    NoRoute,
+    #[error("this session may not use the route {0}")]
+    RouteNotGranted(String),
+    #[error("method and path are not allowed on the route {0}")]
+    NotAllowed(String),
+    #[error("the route {route} has no usable credential")]
+    NoCredential { route: String, detail: String },
+    #[error("the request body is larger than the {0} bytes this session may send")]
+    BodyTooLarge(u64),
+    #[error("the session has too many requests in flight")]
+    TooManyConcurrent,
+    #[error("the session sends requests faster than it may")]
+    TooFast { retry_after: Duration },
+    #[error("the session's budget of {0} tokens is used up")]
+    OverBudget(&'static str),
+    #[error("the upstream cannot be reached")]
+    Unreachable { detail: String },
+    #[error("the upstream ended the connection before it answered")]
+    UpstreamClosed { detail: String },
+    #[error("the upstream did not start to answer within {} s", .0.as_secs())]
+    FirstByteTimeout(Duration),
+    #[error("the request body did not arrive in time")]
+    UploadStalled,
+    #[error("the client ended the request before it was complete")]
+    UploadBroken { detail: String },
+    #[error("the upstream answered with an upgrade that was not asked for")]
+    UnexpectedUpgrade,
+}
+
+impl Refusal {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) | Self::UploadBroken { .. } => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::RouteNotGranted(_) | Self::NotAllowed(_) => StatusCode::FORBIDDEN,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::UploadStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooManyConcurrent | Self::TooFast { .. } | Self::OverBudget(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::NoCredential { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable { .. } | Self::UpstreamClosed { .. } | Self::UnexpectedUpgrade => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::FirstByteTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::NoCredential { .. } => Fault::Proxy,
+            Self::Unreachable { .. }
+            | Self::UpstreamClosed { .. }
+            | Self::FirstByteTimeout(_)
+            | Self::UnexpectedUpgrade => Fault::Upstream,
+            _ => Fault::Client,
+        }
+    }
+
+    /// What the log keeps beyond the message that the container reads.
+    pub(crate) fn detail(&self) -> Option<&str> {
+        match self {
+            Self::NoCredential { detail, .. }
+            | Self::Unreachable { detail }
+            | Self::UpstreamClosed { detail }
+            | Self::UploadBroken { detail } => Some(detail),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request can succeed a little later. A client that
+    /// retries where it cannot only makes the user wait: Claude Code retries a
+    /// 401 ten times unless it is told not to.
+    fn may_succeed_later(&self) -> bool {
+        match self {
+            Self::TooManyConcurrent
+            | Self::TooFast { .. }
+            | Self::UploadStalled
+            | Self::UploadBroken { .. } => true,
+            _ => self.fault() == Fault::Upstream,
+        }
+    }
+
+    /// The answer, as JSON in the shape that the route's clients read.
+    pub(crate) fn into_response(self, shape: ErrorShape) -> Response<ResponseBody> {
+        let body = Bytes::from(shape.render(self.status(), &self.to_string()));
+        let mut response = Response::new(ResponseBody::ready(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if !self.may_succeed_later() {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if let Self::TooFast { retry_after } = self {
+            let seconds = retry_after.as_secs().max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

@@ -1,0 +1,104 @@
+//! One exchange with an upstream: send the request, wait for the answer's head.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep_until};
+
+use crate::body::{RequestBody, ResponseBody, Upload, UploadStage};
+use crate::config::Deadlines;
+use crate::error::Refusal;
+use crate::headers;
+use crate::upstream::{Lease, Pool, SendError};
+
+/// Sends a request that is ready to go, credential included, and returns the
+/// answer with its body still to come.
+///
+/// A connection from the pool may have died unnoticed. The request then goes to
+/// another one, but only if no byte of it was sent: anything else could make
+/// the upstream work, and charge, twice.
+pub(crate) async fn forward(
+    pool: &Rc<Pool>,
+    mut request: Request<RequestBody>,
+    upload: &Upload,
+    deadlines: &Deadlines,
+) -> Result<Response<ResponseBody>, Refusal> {
+    loop {
+        let mut lease = pool.lease().await.map_err(|error| Refusal::Unreachable {
+            detail: chain(&error),
+        })?;
+        let sending = lease.send(request);
+        match head_in_time(sending, upload, deadlines).await? {
+            Ok(response) => return Ok(answer(response, lease, deadlines.idle)),
+            Err(SendError::Unsent(unsent, _)) if lease.is_reused() => request = *unsent,
+            Err(SendError::Unsent(_, error) | SendError::Sent(error)) => {
+                return Err(failed(&error, upload));
+            }
+        }
+    }
+}
+
+fn answer(response: Response<Incoming>, lease: Lease, idle: Duration) -> Response<ResponseBody> {
+    let (mut head, incoming) = response.into_parts();
+    headers::strip_response(&mut head.headers);
+    Response::from_parts(head, ResponseBody::streaming(incoming, lease, idle))
+}
+
+/// Waits for the head of the answer. The upstream's time starts when it has the
+/// whole request, as an upload may take longer than any answer should.
+async fn head_in_time<T>(
+    sending: impl Future<Output = T>,
+    upload: &Upload,
+    deadlines: &Deadlines,
+) -> Result<T, Refusal> {
+    let mut sending = pin!(sending);
+    let mut timer = pin!(sleep_until(Instant::now() + deadlines.shortest()));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut sending => return Ok(done),
+            () = &mut timer => {}
+        }
+        let (stage, since) = upload.waits_for();
+        let (limit, refusal) = match stage {
+            UploadStage::Client => (deadlines.idle, Refusal::UploadStalled),
+            _ => (
+                deadlines.first_byte,
+                Refusal::FirstByteTimeout(deadlines.first_byte),
+            ),
+        };
+        if since.elapsed() >= limit {
+            return Err(refusal);
+        }
+        // An upload that moves on may come under the other limit.
+        let next = (since + limit).min(Instant::now() + deadlines.shortest());
+        timer.as_mut().reset(next);
+    }
+}
+
+/// Whose fault it is that no answer came.
+fn failed(error: &hyper::Error, upload: &Upload) -> Refusal {
+    let detail = chain(error);
+    if let Some(cap) = upload.exceeded() {
+        return Refusal::BodyTooLarge(cap);
+    }
+    match upload.waits_for().0 {
+        UploadStage::Broken => Refusal::UploadBroken { detail },
+        _ => Refusal::UpstreamClosed { detail },
+    }
+}
+
+/// An error and its causes on one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
