@@ -1,0 +1,48 @@
+//! The runner with stand-in agents, through its command line, pipes and files.
+//!
+//! This program starts itself again as the stand-in agent, so it needs a `main`
+//! of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is a test, which clippy cannot see without `#[test]`"
+)]
+
+mod claude;
+mod command;
+mod harness;
+mod inbox;
+mod input;
+mod stand_in;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("stand-in") {
+        let scenario = args.next().unwrap_or_default();
+        return stand_in::main(&scenario, &args.collect::<Vec<_>>());
+    }
+    let tests = [input::TESTS, command::TESTS, inbox::TESTS, claude::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, body)| {
+        Trial::test(name, move || {
+            body();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// Lists tests by their own names.
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub(crate) const TESTS: &[(&str, fn())] =
+            &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
+    };
+}
+pub(crate) use tests;
