@@ -18,6 +18,8 @@ mod output;
 pub mod probe;
 mod reaper;
 mod relay;
+mod script_gate;
+mod shell;
 mod supervisor;
 mod tied;
 

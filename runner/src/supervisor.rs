@@ -28,6 +28,7 @@ use crate::inbox::Inbox;
 use crate::input;
 use crate::output::Output;
 use crate::relay::Relay;
+use crate::script_gate::{self, ScriptError, Verdict};
 use crate::tied::{self, DeathSignal};
 
 /// How long a stopped agent may take to end; less than what the outer process
@@ -68,9 +69,39 @@ async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
         .as_ref()
         .and_then(|options| options.nonce.as_ref());
     let output = Output::new(nonce);
-    match Supervisor::start(self_command, input, started, output.clone()).await {
+    let prompt = match ask_script(self_command, &input).await {
+        Ok(Some(prompt)) => prompt,
+        Ok(None) => return sleep_on(&output).await,
+        Err(error) => return refuse(&output, format!("{:#}", anyhow::Error::from(error))).await,
+    };
+    match Supervisor::start(self_command, input, prompt, started, output.clone()).await {
         Ok((supervisor, begin)) => supervisor.supervise(begin).await,
         Err(error) => refuse(&output, format!("{error:#}")).await,
+    }
+}
+
+/// The first prompt; `None` when the task's script sees nothing to do.
+async fn ask_script(
+    self_command: &SelfCommand,
+    input: &RunInput,
+) -> Result<Option<String>, ScriptError> {
+    Ok(
+        match script_gate::ask(self_command, input, &paths(input)).await? {
+            Verdict::NoScript => Some(input::prompt(input)),
+            Verdict::Wake(prompt) => Some(prompt),
+            Verdict::Sleep => None,
+        },
+    )
+}
+
+/// Ends a run in which there is nothing to do.
+async fn sleep_on(output: &Output) -> Exit {
+    match output.write(RunRecord::answer(None, None)).await {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            tracing::error!("cannot write the record: {error}");
+            Exit::Infrastructure
+        }
     }
 }
 
@@ -104,12 +135,12 @@ impl Supervisor {
     async fn start(
         self_command: &SelfCommand,
         input: RunInput,
+        prompt: String,
         started: SystemTime,
         output: Output,
     ) -> anyhow::Result<(Self, Vec<Effect>)> {
-        let prompt = input::prompt(&input);
+        let paths = paths(&input);
         let options = input.drawbridge.unwrap_or_default();
-        let paths = options.paths.clone().unwrap_or_else(container_paths);
         let (model_access, relay) = reach_proxy(&options).await?;
         let run_id = options.run_id.clone();
         let spec = AgentSpec {
@@ -290,13 +321,17 @@ impl Signals {
     }
 }
 
-/// The folders of a container.
-fn container_paths() -> RunPaths {
-    RunPaths {
+/// The folders of the run: those of the document, else a container's.
+fn paths(input: &RunInput) -> RunPaths {
+    let given = input
+        .drawbridge
+        .as_ref()
+        .and_then(|options| options.paths.clone());
+    given.unwrap_or_else(|| RunPaths {
         workspace: PathBuf::from("/workspace/group"),
         ipc: PathBuf::from("/workspace/ipc"),
         home: std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
-    }
+    })
 }
 
 /// The agent of the document, else the image's.

@@ -37,9 +37,7 @@ const KILL_BOUND: Duration = Duration::from_secs(2);
 /// How commands are run.
 pub(super) struct Shell {
     self_command: SelfCommand,
-    program: OsString,
-    /// Arguments before the command's text.
-    args: Vec<OsString>,
+    shell: crate::shell::Shell,
     cwd: PathBuf,
     env: Vec<(OsString, OsString)>,
     hidden_env: Vec<&'static str>,
@@ -123,11 +121,9 @@ impl Call {
 impl Shell {
     /// Finds a shell: bash, or what there is.
     pub(super) fn new(spec: &AgentSpec) -> Self {
-        let (program, args) = find_shell();
         Self {
             self_command: spec.self_command.clone(),
-            program,
-            args,
+            shell: crate::shell::Shell::find(),
             cwd: spec.workspace.clone(),
             env: spec.environment(),
             hidden_env: spec.hidden_environment(),
@@ -174,9 +170,9 @@ impl Shell {
     fn start(&self, call: &Call) -> io::Result<(Running, pipe::Receiver)> {
         // One pipe for both outputs keeps their order.
         let (reader, writer) = io::pipe()?;
-        let mut args = self.args.clone();
-        args.push(call.command.clone().into());
-        let mut command = tied_command(&self.self_command, &self.program, &args);
+        let mut args = self.shell.args.clone();
+        args.extend(["-c".into(), call.command.clone().into()]);
+        let mut command = tied_command(&self.self_command, &self.shell.program, &args);
         command
             .current_dir(&self.cwd)
             .stdin(Stdio::null())
@@ -245,16 +241,6 @@ async fn read_for_ever(
 ) -> std::convert::Infallible {
     read_to_end(pipe, output).await;
     std::future::pending().await
-}
-
-fn find_shell() -> (OsString, Vec<OsString>) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let exists =
-        |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    match ["bash", "sh"].into_iter().find(|name| exists(name)) {
-        Some(shell) => (shell.into(), vec!["-c".into()]),
-        None => ("busybox".into(), vec!["sh".into(), "-c".into()]),
-    }
 }
 
 #[cfg(test)]
