@@ -42,8 +42,8 @@ main() {
     step "image $BASE_IMAGE" make_base_image
     step "Claude Code $CLAUDE_VERSION" install_claude
     step "build" cargo build --workspace --all-targets --locked
-    step "image builtin" drawbridge build-image builtin
-    step "image claude" drawbridge build-image claude --claude-binary "$CLAUDE"
+    step "image builtin" drawbridge build-image builtin --offline
+    step "image claude" drawbridge build-image claude --agent-binary "$CLAUDE" --offline
     step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
         cargo test --workspace --locked --no-fail-fast
     step "demo" cargo run --release --locked -- demo

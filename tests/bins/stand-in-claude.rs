@@ -1,8 +1,8 @@
 //! A stand-in for Claude Code that speaks its stream-json protocol and
 //! misbehaves when a message asks it to.
 //!
-//! The first word of a user message decides; see [`Agent::turn`]. Anything else
-//! is answered with `Reply to: <message>`.
+//! The user message decides; see [`Agent::turn`]. Anything else is
+//! answered with `Reply to: <message>`.
 
 use std::io::{self, BufRead, Write};
 use std::process::{Command, ExitCode};
@@ -23,6 +23,13 @@ struct Agent {
     session: String,
 }
 
+/// How the stand-in leaves while its input is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Quit,
+    Crash,
+}
+
 impl Agent {
     fn converse(&self) -> io::Result<ExitCode> {
         for line in io::stdin().lock().lines() {
@@ -31,11 +38,11 @@ impl Agent {
             };
             match message["type"].as_str() {
                 Some("control_request") => self.control(&message)?,
-                Some("user") => {
-                    if let Some(code) = self.user(&message)? {
-                        return Ok(code);
-                    }
-                }
+                Some("user") => match self.user(&message)? {
+                    Some(End::Quit) => return Ok(ExitCode::SUCCESS),
+                    Some(End::Crash) => return Ok(ExitCode::from(3)),
+                    None => {}
+                },
                 _ => {}
             }
         }
@@ -50,7 +57,7 @@ impl Agent {
         }))
     }
 
-    fn user(&self, message: &Value) -> io::Result<Option<ExitCode>> {
+    fn user(&self, message: &Value) -> io::Result<Option<End>> {
         let content = &message["message"]["content"];
         let text = content.as_str().map_or_else(
             || content[0]["text"].as_str().unwrap_or_default().to_owned(),
@@ -65,31 +72,30 @@ impl Agent {
             "claude_code_version": "2.1.329",
         }))?;
         let end = self.turn(&text)?;
-        if end.is_none() {
+        if end != Some(End::Crash) {
             self.receipt(message, "completed")?;
             self.state("idle")?;
         }
         Ok(end)
     }
 
-    fn turn(&self, text: &str) -> io::Result<Option<ExitCode>> {
-        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
-        match word {
+    fn turn(&self, text: &str) -> io::Result<Option<End>> {
+        match text {
             // Ends without a result, with last words on standard error.
-            "exit" => {
+            "crash" => {
                 writeln!(io::stderr(), "stand-in: cannot go on")?;
-                return Ok(Some(ExitCode::from(rest.parse().unwrap_or(1))));
+                return Ok(Some(End::Crash));
             }
             // Leaves a line unfinished.
             "half" => {
                 self.raw(br#"{"type":"result","subtype":"succ"#)?;
-                return Ok(Some(ExitCode::SUCCESS));
+                return Ok(Some(End::Crash));
             }
             // Leaves a process behind that holds its output.
             "grandchild" => {
                 self.result("left a child behind")?;
                 let _child = Command::new("sleep").arg("1000").spawn()?;
-                return Ok(Some(ExitCode::SUCCESS));
+                return Ok(Some(End::Quit));
             }
             // Never answers, and does not leave when asked to.
             "hang" => loop {

@@ -11,6 +11,7 @@
 )]
 
 pub mod canary;
+pub mod client;
 pub mod engine;
 pub mod exchange;
 pub mod launcher;

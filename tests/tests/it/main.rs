@@ -4,4 +4,4 @@
 
 mod harness;
 mod rules;
-// mod runner;
+mod runner;
