@@ -154,7 +154,7 @@ impl Client {
     /// It is still open after [`PATIENCE`].
     #[must_use]
     pub fn is_closed(&mut self) -> bool {
-        matches!(self.read_until("\u{1}never\u{1}"), Err(_))
+        self.read_until("\u{1}never\u{1}").is_err()
     }
 
     /// Lets reads fail soon instead of after [`PATIENCE`].
