@@ -8,9 +8,11 @@ use std::time::Duration;
 use drawbridge_shared::protocol::AuthMode;
 use http::HeaderName;
 
+use crate::audit::Fsync;
 pub use crate::credential::Environment;
 use crate::credential::{Credential, CredentialSource, Unavailable};
 use crate::forward::chain;
+use crate::metrics::Metrics;
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::table::{Route, RouteTable};
 use crate::upstream::Upstream;
@@ -62,6 +64,8 @@ pub struct RouteConfig {
     pub error_shape: ErrorShape,
     /// Whether the beta for OAuth tokens is added to `anthropic-beta`.
     pub adds_oauth_beta: bool,
+    /// Whether answers tell how many tokens they cost.
+    pub is_metered: bool,
 }
 
 /// The longest waits, each with its own start.
@@ -116,6 +120,15 @@ impl Default for Limits {
     }
 }
 
+/// Where and how requests are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// When records are forced onto the disk.
+    pub fsync: Fsync,
+}
+
 /// Everything the proxy needs to start.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -131,6 +144,8 @@ pub struct ProxyConfig {
     pub extra_roots: Vec<PathBuf>,
     /// Threads that serve requests.
     pub workers: NonZeroUsize,
+    /// The audit file; none is written when absent.
+    pub audit: Option<AuditConfig>,
     /// What credentials are read from.
     pub environment: Environment,
 }
@@ -151,6 +166,7 @@ impl ProxyConfig {
             limits: Limits::default(),
             extra_roots: Vec::new(),
             workers: NonZeroUsize::new(cores.min(MAX_DEFAULT_WORKERS)).unwrap_or(NonZeroUsize::MIN),
+            audit: None,
             environment: env.clone(),
         })
     }
@@ -177,7 +193,7 @@ impl ProxyConfig {
     }
 
     /// Opens all credentials. They are kept up to date by the current runtime.
-    pub(crate) async fn open(self) -> RouteTable {
+    pub(crate) async fn open(self, metrics: &Metrics) -> RouteTable {
         let mut routes = Vec::with_capacity(self.routes.len());
         for (index, route) in self.routes.into_iter().enumerate() {
             let credential = match &route.credential {
@@ -190,7 +206,7 @@ impl ProxyConfig {
                     "requests are refused with 503: {}", chain(error)
                 );
             }
-            routes.push(Route::new(index, route, credential));
+            routes.push(Route::new(index, route, credential, metrics));
         }
         RouteTable::new(routes)
     }

@@ -62,6 +62,10 @@ pub(crate) enum Refusal {
     UploadBroken { detail: String },
     #[error("the upstream answered with an upgrade that was not asked for")]
     UnexpectedUpgrade,
+    #[error("the upstream's answer is compressed although it was asked not to be")]
+    Compressed { detail: String },
+    #[error("the request cannot be recorded, so it is not served")]
+    AuditUnavailable,
 }
 
 impl Refusal {
@@ -76,22 +80,48 @@ impl Refusal {
             Self::TooManyConcurrent | Self::TooFast { .. } | Self::OverBudget(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::NoCredential { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable { .. } | Self::UpstreamClosed { .. } | Self::UnexpectedUpgrade => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::NoCredential { .. } | Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable { .. }
+            | Self::UpstreamClosed { .. }
+            | Self::Compressed { .. }
+            | Self::UnexpectedUpgrade => StatusCode::BAD_GATEWAY,
             Self::FirstByteTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
     pub(crate) fn fault(&self) -> Fault {
         match self {
-            Self::NoCredential { .. } => Fault::Proxy,
+            Self::NoCredential { .. } | Self::AuditUnavailable => Fault::Proxy,
             Self::Unreachable { .. }
             | Self::UpstreamClosed { .. }
             | Self::FirstByteTimeout(_)
+            | Self::Compressed { .. }
             | Self::UnexpectedUpgrade => Fault::Upstream,
             _ => Fault::Client,
+        }
+    }
+
+    /// A fixed phrase for the completion record.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(reason) => reason,
+            Self::Unauthenticated => "unknown session",
+            Self::NoRoute => "no route",
+            Self::RouteNotGranted(_) => "route not granted",
+            Self::NotAllowed(_) => "not allowed",
+            Self::NoCredential { .. } => "no credential",
+            Self::BodyTooLarge(_) => "body too large",
+            Self::TooManyConcurrent => "too many requests in flight",
+            Self::TooFast { .. } => "over the request rate",
+            Self::OverBudget(_) => "over the token budget",
+            Self::Unreachable { .. } => "upstream unreachable",
+            Self::UpstreamClosed { .. } => "upstream closed the connection",
+            Self::FirstByteTimeout(_) => "upstream did not answer in time",
+            Self::UploadStalled => "request body stalled",
+            Self::UploadBroken { .. } => "request body broke off",
+            Self::UnexpectedUpgrade => "unexpected upgrade",
+            Self::Compressed { .. } => "compressed answer",
+            Self::AuditUnavailable => "audit file unavailable",
         }
     }
 
@@ -101,6 +131,7 @@ impl Refusal {
             Self::NoCredential { detail, .. }
             | Self::Unreachable { detail }
             | Self::UpstreamClosed { detail }
+            | Self::Compressed { detail }
             | Self::UploadBroken { detail } => Some(detail),
             _ => None,
         }

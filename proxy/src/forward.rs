@@ -2,49 +2,48 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
-use crate::body::{RequestBody, ResponseBody, Upload, UploadStage};
+use crate::body::{RequestBody, Upload, UploadStage};
 use crate::config::Deadlines;
 use crate::error::Refusal;
-use crate::headers;
+use crate::metrics::RouteMetrics;
 use crate::upstream::{Lease, Pool, SendError};
 
 /// Sends a request that is ready to go, credential included, and returns the
-/// answer with its body still to come.
+/// answer with its body still to come, and the connection it comes on.
 ///
 /// A connection from the pool may have died unnoticed. The request then goes to
 /// another one, but only if no byte of it was sent: anything else could make
 /// the upstream work, and charge, twice.
 pub(crate) async fn forward(
     pool: &Rc<Pool>,
+    metrics: &RouteMetrics,
     mut request: Request<RequestBody>,
     upload: &Upload,
     deadlines: &Deadlines,
-) -> Result<Response<ResponseBody>, Refusal> {
+) -> Result<(Response<Incoming>, Lease), Refusal> {
     loop {
         let mut lease = pool.lease().await.map_err(|error| Refusal::Unreachable {
             detail: chain(&error),
         })?;
+        if lease.is_reused() {
+            metrics.connection_reused();
+        } else {
+            metrics.connection_opened();
+        }
         let sending = lease.send(request);
         match head_in_time(sending, upload, deadlines).await? {
-            Ok(response) => return Ok(answer(response, lease, deadlines.idle)),
+            Ok(response) => return Ok((response, lease)),
             Err(SendError::Unsent(unsent, _)) if lease.is_reused() => request = *unsent,
             Err(SendError::Unsent(_, error) | SendError::Sent(error)) => {
                 return Err(failed(&error, upload));
             }
         }
     }
-}
-
-fn answer(response: Response<Incoming>, lease: Lease, idle: Duration) -> Response<ResponseBody> {
-    let (mut head, incoming) = response.into_parts();
-    headers::strip_response(&mut head.headers);
-    Response::from_parts(head, ResponseBody::streaming(incoming, lease, idle))
 }
 
 /// Waits for the head of the answer. The upstream's time starts when it has the

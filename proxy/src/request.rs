@@ -10,16 +10,21 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 
-use crate::body::{RequestBody, ResponseBody};
-use crate::config::ClientAuth;
-use crate::error::Refusal;
+use crate::body::{Exchange, RequestBody, ResponseBody};
+use crate::config::{ClientAuth, Deadlines};
+use crate::credential::Secret;
+use crate::error::{Fault, Refusal};
 use crate::forward::forward;
 use crate::headers;
-use crate::server::worker::Worker;
+use crate::scrub;
+use crate::server::worker::{Routing, Worker};
 use crate::session::limit::Admission;
 use crate::session::{Origin, Session, TOKEN_PREFIX};
 use crate::table::{Route, Selected};
 use crate::target;
+use crate::telemetry::Completion;
+use crate::upstream::Lease;
+use crate::usage::UsageMeter;
 
 /// Answers one request; nothing that goes wrong leaves here unanswered.
 pub(crate) async fn serve(
@@ -27,61 +32,129 @@ pub(crate) async fn serve(
     origin: Origin,
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
-    let shape = worker.table().shape_for(request.uri().path());
-    match answer(&worker, origin, request).await {
-        Ok(response) => response,
+    let routing = worker.routing();
+    let shape = routing.table().shape_for(request.uri().path());
+    let Ok(mut completion) = worker.telemetry().begin(request.method(), request.uri()) else {
+        return Refusal::AuditUnavailable.into_response(shape);
+    };
+    if routing
+        .table()
+        .answers_itself(request.method(), request.uri().path())
+    {
+        completion.head(StatusCode::OK);
+        completion.done();
+        return Response::new(ResponseBody::empty());
+    }
+    match answer(&worker, &routing, origin, request, &mut completion).await {
+        Ok(forwarded) => forwarded.into_response(completion, worker.deadlines()),
         Err(refusal) => {
-            tracing::info!(
-                status = refusal.status().as_u16(),
-                fault = ?refusal.fault(),
-                detail = refusal.detail(),
-                "{refusal}"
-            );
+            completion.head(refusal.status());
+            completion.failed(refusal.reason());
+            log(&refusal);
             refusal.into_response(shape)
         }
     }
 }
 
+/// An upstream's answer, its body still to come.
+struct Forwarded {
+    response: Response<Incoming>,
+    lease: Lease,
+    admission: Option<Admission>,
+    meter: Option<UsageMeter>,
+    secret: Secret,
+}
+
 async fn answer(
-    worker: &Rc<Worker>,
+    worker: &Worker,
+    routing: &Routing,
     origin: Origin,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Refusal> {
-    let table = worker.table();
+    completion: &mut Completion,
+) -> Result<Forwarded, Refusal> {
+    let table = routing.table();
     let (mut head, body) = request.into_parts();
     target::check(&head.uri)?;
-    if table.answers_itself(&head.method, head.uri.path()) {
-        return Ok(Response::new(ResponseBody::empty()));
-    }
-
     let session = authenticate(worker, origin, &head.headers, &head.uri)?;
+    if let Some(session) = &session {
+        completion.session(session.id.shared());
+    }
     let Selected { route, path } = table.select(head.uri.path()).ok_or(Refusal::NoRoute)?;
-    let id = session.as_deref().map(|session| session.id.as_str());
-    tracing::debug!(session = id, route = %route.name(), "request");
+    completion.route(route.metrics());
     authorize(session.as_deref(), route, &head.method, path)?;
     let admission = session.map(Admission::admit).transpose()?;
     let cap = body_cap(admission.as_ref(), &body)?;
-
     let secret = route.secret().await?;
+
     let path_start = head.uri.path().len() - path.len();
     headers::strip_request(&mut head.headers);
     let query = stripped_query(&head.uri);
     head.uri = upstream_uri(&head.uri, path_start, query, route)?;
     head.headers.insert(HOST, route.host_header().clone());
+    scrub::request_identity(&mut head.headers);
     route.inject(&secret, &mut head);
     head.version = http::Version::HTTP_11;
 
-    let (body, upload) = RequestBody::new(body, cap);
+    let (body, upload) = RequestBody::new(body, cap, completion.bytes_in().clone());
     let request = Request::from_parts(head, body);
-    let pool = Rc::clone(table.pool(route));
-    let response = forward(&pool, request, &upload, worker.deadlines()).await?;
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::UnexpectedUpgrade);
-    }
+    let pool = routing.pool(route);
+    let (mut response, lease) =
+        forward(pool, route.metrics(), request, &upload, worker.deadlines()).await?;
     if response.status() == StatusCode::UNAUTHORIZED {
         route.refused(&secret);
     }
-    Ok(response.map(|body| body.holding(admission)))
+    check_answer(&mut response)?;
+    Ok(Forwarded {
+        meter: route.meter(response.headers()),
+        response,
+        lease,
+        admission,
+        secret,
+    })
+}
+
+/// Makes sure that the answer is one that secrets can be removed from.
+fn check_answer(response: &mut Response<Incoming>) -> Result<(), Refusal> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Refusal::UnexpectedUpgrade);
+    }
+    scrub::require_identity(response.headers()).map_err(|error| Refusal::Compressed {
+        detail: error.to_string(),
+    })?;
+    headers::strip_response(response.headers_mut());
+    Ok(())
+}
+
+impl Forwarded {
+    fn into_response(
+        self,
+        mut completion: Completion,
+        deadlines: &Deadlines,
+    ) -> Response<ResponseBody> {
+        let (mut head, incoming) = self.response.into_parts();
+        completion.head(head.status);
+        let patterns = self.secret.patterns();
+        scrub::scrub_head(&mut head, patterns);
+        let exchange = Exchange {
+            lease: self.lease,
+            admission: self.admission,
+            meter: self.meter,
+            completion,
+        };
+        let body = ResponseBody::streaming(incoming, patterns.clone(), deadlines.idle, exchange);
+        Response::from_parts(head, body)
+    }
+}
+
+/// Logs what the completion line does not tell: the cause.
+fn log(refusal: &Refusal) {
+    let Some(detail) = refusal.detail() else {
+        return;
+    };
+    match refusal.fault() {
+        Fault::Client => tracing::debug!("{refusal}: {detail}"),
+        Fault::Upstream | Fault::Proxy => tracing::warn!("{refusal}: {detail}"),
+    }
 }
 
 /// Finds the session that the request's token opens. `None` is the client of

@@ -13,8 +13,11 @@ use std::time::Duration;
 use drawbridge_shared::protocol::AuthMode;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::audit::{AuditLog, OpenError};
 use crate::config::ProxyConfig;
+use crate::metrics::Metrics;
 use crate::session::{ListenerId, Sessions};
+use crate::telemetry::Telemetry;
 use crate::upstream::tls::{self, TlsError};
 
 mod client_io;
@@ -27,12 +30,18 @@ pub use listener::{ListenError, ListenerGuard};
 use listener::{Socket, SocketKind};
 use worker::{Command, Setup};
 
+/// How long the last audit records may take to be written.
+const AUDIT_CLOSE: Duration = Duration::from_secs(5);
+
 /// Why the proxy did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// TLS towards upstreams cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The audit file cannot be used.
+    #[error(transparent)]
+    Audit(#[from] OpenError),
     /// A worker thread or its event loop could not be made.
     #[error("a worker thread could not be started")]
     Thread(#[source] std::io::Error),
@@ -54,6 +63,7 @@ pub struct ProxyHandle {
     workers: Vec<mpsc::UnboundedSender<Command>>,
     _control: control::Control,
     sessions: Sessions,
+    telemetry: Telemetry,
     auth_mode: AuthMode,
     next_listener: AtomicU32,
     socket_kind: SocketKind,
@@ -69,7 +79,11 @@ impl ProxyHandle {
     /// TLS or a thread cannot be set up.
     pub fn start(config: ProxyConfig) -> Result<Self, StartError> {
         let sessions = Sessions::default();
+        let audit = config.audit.clone();
+        let audit = audit.map(|audit| AuditLog::open(audit.path, audit.fsync));
+        let telemetry = Telemetry::new(Arc::new(Metrics::default()), audit.transpose()?);
         let setup = Setup {
+            telemetry: telemetry.clone(),
             tls: tls::client_config(&config.extra_roots)?,
             sessions: sessions.clone(),
             client_auth: config.client_auth,
@@ -79,7 +93,8 @@ impl ProxyHandle {
         let auth_mode = config.auth_mode();
         let workers = config.workers.get();
         let socket_kind = SocketKind::for_clients(config.client_auth);
-        let (control, table) = control::start(config).map_err(StartError::Thread)?;
+        let (control, table) =
+            control::start(config, Arc::clone(telemetry.metrics())).map_err(StartError::Thread)?;
         let table = Arc::new(table);
         let workers = (0..workers)
             .map(|index| worker::start(index, setup.clone(), Arc::clone(&table)))
@@ -87,6 +102,7 @@ impl ProxyHandle {
             .map_err(StartError::Thread)?;
         Ok(Self {
             workers,
+            telemetry,
             _control: control,
             sessions,
             auth_mode,
@@ -152,6 +168,11 @@ impl ProxyHandle {
         let mut cut = 0;
         for end in ends {
             cut += end.await.unwrap_or(0);
+        }
+        if let Some(audit) = self.telemetry.audit()
+            && let Err(error) = audit.close(AUDIT_CLOSE).await
+        {
+            tracing::error!("{error}");
         }
         match cut {
             0 => DrainOutcome::Drained,

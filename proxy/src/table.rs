@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::{Injection, RouteConfig};
 use crate::credential::{Credential, Secret, Unavailable};
 use crate::error::Refusal;
 use crate::forward::chain;
 use crate::headers::add_list_item;
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::upstream::Upstream;
+use crate::usage::UsageMeter;
 
 /// The beta that the Anthropic API wants for OAuth tokens.
 const OAUTH_BETA: &str = "oauth-2025-04-20";
@@ -30,6 +32,7 @@ pub(crate) struct Route {
     config: RouteConfig,
     upstream: Arc<Upstream>,
     host: HeaderValue,
+    metrics: Arc<RouteMetrics>,
     credential: Result<Credential, Unavailable>,
 }
 
@@ -84,11 +87,13 @@ impl Route {
         index: usize,
         config: RouteConfig,
         credential: Result<Credential, Unavailable>,
+        metrics: &Metrics,
     ) -> Self {
         Self {
             index,
             upstream: Arc::new(config.upstream.clone()),
             host: config.upstream.host_header(),
+            metrics: metrics.route(config.name.as_str()),
             credential,
             config,
         }
@@ -104,6 +109,16 @@ impl Route {
 
     pub(crate) const fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    pub(crate) const fn metrics(&self) -> &Arc<RouteMetrics> {
+        &self.metrics
+    }
+
+    /// A meter for an answer, on routes whose answers tell what they cost.
+    pub(crate) fn meter(&self, answer: &HeaderMap) -> Option<UsageMeter> {
+        let is_metered = self.config.is_metered;
+        is_metered.then(|| UsageMeter::for_answer(answer)).flatten()
     }
 
     pub(crate) const fn host_header(&self) -> &HeaderValue {

@@ -37,6 +37,7 @@ pub(super) fn anthropic(env: &Environment) -> Result<RouteConfig, ConfigError> {
         ])?,
         answered_heads: vec!["/", "/api/hello"],
         error_shape: ErrorShape::Anthropic,
+        is_metered: true,
         adds_oauth_beta: credential.as_ref().is_ok_and(is_anthropic_oauth),
         credential,
     })

@@ -1,10 +1,12 @@
 //! The thread beside the workers, on which credentials are kept up to date.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::config::ProxyConfig;
+use crate::metrics::Metrics;
 use crate::table::RouteTable;
 
 /// The thread ends when this is dropped.
@@ -14,7 +16,10 @@ pub(crate) struct Control {
 }
 
 /// Starts the thread and opens all credentials on it.
-pub(crate) fn start(config: ProxyConfig) -> io::Result<(Control, RouteTable)> {
+pub(crate) fn start(
+    config: ProxyConfig,
+    metrics: Arc<Metrics>,
+) -> io::Result<(Control, RouteTable)> {
     let (alive, ended) = oneshot::channel();
     let (report, started) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new()
@@ -28,7 +33,7 @@ pub(crate) fn start(config: ProxyConfig) -> io::Result<(Control, RouteTable)> {
                 Err(error) => return drop(report.send(Err(error))),
             };
             runtime.block_on(async move {
-                let table = config.open().await;
+                let table = config.open(&metrics).await;
                 let _ = report.send(Ok(table));
                 let _ = ended.await;
             });

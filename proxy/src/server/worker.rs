@@ -14,6 +14,7 @@ use super::listener::Socket;
 use crate::config::{ClientAuth, Deadlines, Limits};
 use crate::session::{ListenerId, Sessions};
 use crate::table::{Route, RouteTable};
+use crate::telemetry::Telemetry;
 use crate::upstream::Pool;
 use crate::upstream::connect::Connector;
 
@@ -31,6 +32,7 @@ pub(crate) enum Command {
 pub(crate) struct Setup {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) sessions: Sessions,
+    pub(crate) telemetry: Telemetry,
     pub(crate) client_auth: ClientAuth,
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Limits,
@@ -48,14 +50,6 @@ pub(crate) struct Worker {
 pub(crate) struct Routing {
     table: Arc<RouteTable>,
     pools: Vec<Rc<Pool>>,
-}
-
-impl std::ops::Deref for Routing {
-    type Target = RouteTable;
-
-    fn deref(&self) -> &RouteTable {
-        &self.table
-    }
 }
 
 /// Starts a worker thread.
@@ -124,7 +118,7 @@ async fn prune(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         ticks.tick().await;
-        let routing = worker.table();
+        let routing = worker.routing();
         routing.pools.iter().for_each(|pool| pool.prune());
     }
 }
@@ -140,12 +134,16 @@ impl Worker {
         }
     }
 
-    pub(crate) fn table(&self) -> Rc<Routing> {
+    pub(crate) fn routing(&self) -> Rc<Routing> {
         Rc::clone(&self.routing.borrow())
     }
 
     pub(crate) const fn sessions(&self) -> &Sessions {
         &self.setup.sessions
+    }
+
+    pub(crate) const fn telemetry(&self) -> &Telemetry {
+        &self.setup.telemetry
     }
 
     pub(crate) const fn client_auth(&self) -> ClientAuth {
@@ -193,6 +191,10 @@ impl Routing {
             })
             .collect();
         Self { table, pools }
+    }
+
+    pub(crate) fn table(&self) -> &RouteTable {
+        &self.table
     }
 
     /// The connections of a route of this table.

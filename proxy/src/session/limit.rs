@@ -38,7 +38,6 @@ impl Usage {
         )
     }
 
-    #[cfg(test)]
     pub(crate) fn add_tokens(&self, input: u64, output: u64) {
         self.input_tokens.fetch_add(input, Ordering::Relaxed);
         self.output_tokens.fetch_add(output, Ordering::Relaxed);

@@ -1,0 +1,146 @@
+//! Request bodies.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::BodyError;
+use crate::telemetry::ByteCount;
+
+/// How far the upload of a request body has come. Shared with the task that
+/// waits for the answer, which is the one to enforce deadlines.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    stage: Cell<UploadStage>,
+    since: Cell<Instant>,
+    bytes: ByteCount,
+    exceeded: Cell<Option<u64>>,
+}
+
+/// Whom an upload waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UploadStage {
+    /// For the client to send more.
+    Client,
+    /// For the upstream to take what was sent, or to answer.
+    Upstream,
+    /// For the upstream to answer: all was sent.
+    Done,
+    /// The client ended it before it was complete.
+    Broken,
+}
+
+impl Upload {
+    fn new(stage: UploadStage, bytes: ByteCount) -> Self {
+        Self {
+            stage: Cell::new(stage),
+            since: Cell::new(Instant::now()),
+            bytes,
+            exceeded: Cell::new(None),
+        }
+    }
+
+    /// Whom the upload waits for, and since when.
+    pub(crate) fn waits_for(&self) -> (UploadStage, Instant) {
+        (self.stage.get(), self.since.get())
+    }
+
+    /// The cap that the body went over.
+    pub(crate) fn exceeded(&self) -> Option<u64> {
+        self.exceeded.get()
+    }
+
+    fn enter(&self, stage: UploadStage) {
+        // A client that was waited for already keeps its start time.
+        if self.stage.get() != stage || stage == UploadStage::Upstream {
+            self.stage.set(stage);
+            self.since.set(Instant::now());
+        }
+    }
+}
+
+/// A request body on its way to the upstream.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    incoming: Incoming,
+    upload: Rc<Upload>,
+    cap: Option<u64>,
+}
+
+impl RequestBody {
+    /// Wraps a client's body; `cap` is the most bytes it may have, and `bytes`
+    /// counts them.
+    pub(crate) fn new(
+        incoming: Incoming,
+        cap: Option<u64>,
+        bytes: ByteCount,
+    ) -> (Self, Rc<Upload>) {
+        let stage = if incoming.is_end_stream() {
+            UploadStage::Done
+        } else {
+            UploadStage::Upstream
+        };
+        let upload = Rc::new(Upload::new(stage, bytes));
+        let body = Self {
+            incoming,
+            upload: Rc::clone(&upload),
+            cap,
+        };
+        (body, upload)
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), BodyError> {
+        self.upload.bytes.add(bytes);
+        match self.cap {
+            Some(cap) if self.upload.bytes.get() > cap => {
+                self.upload.exceeded.set(Some(cap));
+                Err(BodyError::TooLarge(cap))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            self.upload.enter(UploadStage::Client);
+            return Poll::Pending;
+        };
+        let (stage, next) = match next {
+            None => (UploadStage::Done, None),
+            Some(Err(error)) => (UploadStage::Broken, Some(Err(BodyError::Read(error)))),
+            Some(Ok(frame)) => {
+                let counted = self.count(frame.data_ref().map_or(0, Bytes::len));
+                let stage = if self.incoming.is_end_stream() {
+                    UploadStage::Done
+                } else {
+                    UploadStage::Upstream
+                };
+                (stage, Some(counted.map(|()| frame)))
+            }
+        };
+        self.upload.enter(stage);
+        Poll::Ready(next)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
