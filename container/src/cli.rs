@@ -19,6 +19,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run an agent, print its answer, and take follow-up messages.
+    Run(Box<RunArgs>),
+    /// Remove what killed runs left behind.
+    Clean,
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -31,11 +35,31 @@ pub(crate) enum ConfigCommand {
     /// Show each value and where it comes from.
     Show {
         #[command(flatten)]
-        settings: SettingArgs,
+        settings: Box<SettingArgs>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Arguments of `drawbridge run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The first message to the agent; `-` reads it from standard input.
+    #[arg(long, value_name = "TEXT|-", allow_hyphen_values = true)]
+    pub(crate) prompt: String,
+    /// Keep workspace, home and conversation under this name for later runs.
+    /// Without it, all of them are removed after the run.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
+    /// Print NDJSON events, and take follow-ups as NDJSON on standard input.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingArgs,
+    /// Program and arguments of `--agent command`.
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<String>,
 }
 
 /// Settings that the configuration file and the environment can also give.

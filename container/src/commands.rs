@@ -1,16 +1,83 @@
 //! The commands that are only a few lines long.
 
+use drawbridge_proxy::config::{ConfigFile, Environment, ProxyConfig};
 use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::GroupName;
+use drawbridge_shared::protocol::AgentKind;
 
-use crate::cli::{ConfigCommand, SettingArgs};
+use crate::cli::{ConfigCommand, RunArgs, SettingArgs};
 use crate::config::{Layers, RunSettings, Shown};
-use crate::error::Result;
-use crate::output;
+use crate::error::{Context, Error, Result};
+use crate::events::{Event, Reporter};
+use crate::follow_ups;
+use crate::launch::{Request, launch};
+use crate::state::State;
+use crate::{block_on, orphans, output};
+
+/// `drawbridge run`.
+pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
+    let reporter = if args.json {
+        Reporter::Json
+    } else {
+        Reporter::Person
+    };
+    let done = block_on(async {
+        let state = State::open()?;
+        orphans::sweep(&state).await?;
+        launch(request(args)?, &state, reporter).await
+    });
+    reporter.report(&Event::exit(&done));
+    done
+}
+
+fn request(args: &RunArgs) -> Result<Request> {
+    let environment = Environment::observe()
+        .context(|| Error::not_started("the working directory cannot be read"))?;
+    let file = None;
+    let (settings, _) = resolve(&args.settings, file)?;
+    let group: Option<GroupName> = args
+        .group
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .context(|| Error::usage("--group"))?;
+    if settings.agent == AgentKind::Command && args.program.is_empty() {
+        return Err(Error::usage("--agent command needs a program")
+            .hint("give it behind two dashes: --agent command -- PROGRAM ARGUMENTS"));
+    }
+    let proxy = ProxyConfig::resolve(file, &environment)
+        .context(|| Error::usage("the proxy's configuration is not valid"))?;
+    proxy.require_credentials().context(|| {
+        Error::not_started("no credential for the model API")
+            .hint("set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN, or write it to .env")
+    })?;
+    Ok(Request {
+        prompt: follow_ups::read_prompt(&args.prompt)?,
+        group,
+        settings,
+        program: args.program.clone(),
+        follow_ups: follow_ups::Source::of(&args.prompt, args.json),
+        proxy,
+    })
+}
+
+/// `drawbridge clean`.
+pub(crate) fn clean() -> Result<Exit> {
+    block_on(async {
+        let state = State::open()?;
+        let dead = orphans::sweep(&state).await?;
+        let unknown = orphans::remove_unknown(&state).await;
+        output::note(&format!(
+            "removed {dead} dead runs and {unknown} other containers"
+        ));
+        Ok(Exit::Success)
+    })
+}
 
 /// `drawbridge config`.
 pub(crate) fn config(command: &ConfigCommand) -> Result<Exit> {
     let ConfigCommand::Show { settings, json } = command;
-    let (_, shown) = resolve(settings)?;
+    let (_, shown) = resolve(settings, None)?;
     if *json {
         let values: serde_json::Map<_, _> = shown.iter().map(as_json).collect();
         output::data_line(&serde_json::Value::Object(values).to_string());
@@ -28,10 +95,10 @@ fn as_json(shown: &Shown) -> (String, serde_json::Value) {
     (shown.key.to_owned(), value)
 }
 
-fn resolve(flags: &SettingArgs) -> Result<(RunSettings, Vec<Shown>)> {
+fn resolve(flags: &SettingArgs, file: Option<&ConfigFile>) -> Result<(RunSettings, Vec<Shown>)> {
     RunSettings::resolve(&Layers {
         flags,
         environment: &|name| std::env::var(name).ok(),
-        file: None,
+        file: file.and_then(|file| Some((file.path.as_path(), file.run.as_ref()?))),
     })
 }

@@ -4,13 +4,19 @@
 //! functions from a `RunSpec` to an argument list; only `process` starts
 //! anything.
 
-#![expect(dead_code, reason = "the parts are joined as they land")]
-
 mod cli;
 mod commands;
 mod config;
+mod conversation;
 mod error;
+mod events;
+mod follow_ups;
+mod interrupt;
+mod launch;
+mod orphans;
 mod output;
+mod process;
+mod runtime;
 mod spec;
 mod state;
 
@@ -42,6 +48,8 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
     };
     log_to_stderr();
     let done = match cli.command {
+        Command::Run(args) => commands::run(&args),
+        Command::Clean => commands::clean(),
         Command::Config { command } => commands::config(&command),
     };
     done.unwrap_or_else(|error| {

@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use drawbridge_shared::ids::RunId;
@@ -60,6 +60,30 @@ pub(crate) struct User {
     pub(crate) gid: u32,
 }
 
+impl User {
+    /// Who runs the launcher.
+    #[must_use]
+    pub(crate) fn of_launcher() -> Self {
+        Self {
+            uid: rustix::process::getuid().as_raw(),
+            gid: rustix::process::getgid().as_raw(),
+        }
+    }
+
+    /// Who the agent is in a container: the caller, so that files in mounted
+    /// folders belong to them, but never root.
+    #[must_use]
+    pub(crate) fn of_agent() -> Self {
+        match Self::of_launcher() {
+            Self { uid: 0, .. } => Self {
+                uid: 1000,
+                gid: 1000,
+            },
+            caller => caller,
+        }
+    }
+}
+
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.uid, self.gid)
@@ -82,12 +106,53 @@ pub(crate) enum Network {
 /// A host folder or file inside the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Absolute path on the host.
-    pub(crate) source: PathBuf,
-    /// Absolute path in the container.
-    pub(crate) target: PathBuf,
+    source: PathBuf,
+    target: PathBuf,
     /// Whether the agent may write to it.
     pub(crate) access: Access,
+}
+
+/// A path that an engine's mount option cannot hold.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be mounted: paths are absolute, without \"..\", comma, colon, quote or line end", .0.display())]
+pub(crate) struct UnmountablePath(PathBuf);
+
+impl Mount {
+    /// Mounts `source` of the host at `target` in the container.
+    ///
+    /// # Errors
+    /// A path is relative, or holds a character that means something in a mount
+    /// option and so could add an option of its own.
+    pub(crate) fn new(
+        source: impl Into<PathBuf>,
+        target: impl Into<PathBuf>,
+        access: Access,
+    ) -> Result<Self, UnmountablePath> {
+        let (source, target) = (source.into(), target.into());
+        for path in [&source, &target] {
+            let bytes = path.as_os_str().as_encoded_bytes();
+            let is_plain = !bytes.iter().any(|byte| b",:\"\n\r".contains(byte));
+            let goes_up = path.components().any(|part| part == Component::ParentDir);
+            if !path.is_absolute() || !is_plain || goes_up {
+                return Err(UnmountablePath(path.clone()));
+            }
+        }
+        Ok(Self {
+            source,
+            target,
+            access,
+        })
+    }
+
+    /// Absolute path on the host.
+    pub(crate) fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// Absolute path in the container.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
 }
 
 /// Whether a mounted folder can be written to.
@@ -157,6 +222,7 @@ pub(crate) struct ByteSize(u64);
 impl ByteSize {
     /// A size in mebibytes.
     #[must_use]
+    #[cfg(test)]
     pub(crate) const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
@@ -214,11 +280,13 @@ impl Cpus {
         }
     }
 
-    /// The smaller of the two.
+    /// No more than this machine has; engines refuse to promise more.
     #[must_use]
-    pub(crate) fn at_most(self, other: Self) -> Self {
+    pub(crate) fn at_most_of_this_machine(self) -> Self {
+        let here = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let here = Self::whole(u32::try_from(here).unwrap_or(u32::MAX));
         Self {
-            thousandths: self.thousandths.min(other.thousandths),
+            thousandths: self.thousandths.min(here.thousandths),
         }
     }
 }

@@ -3,15 +3,30 @@
 //! ```text
 //! install-id                     names this installation in container labels
 //! groups/NAME/{workspace,home,ipc,session.json,lock}
-//! runs/RUN_ID/{lock,run.json,socket/}
+//! runs/RUN_ID/{lock,run.json,socket,group}
 //! ```
 //!
 //! A run holds the lock of its folder for as long as its launcher lives; a
 //! folder whose lock can be taken belongs to a dead one.
 
+mod group;
+mod run_folder;
+
 use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use drawbridge_shared::env;
+use drawbridge_shared::ids::RunId;
+use drawbridge_shared::ipc::write_atomic;
+
+use crate::error::{Context, Error, Result};
+
+pub(crate) use group::Group;
+pub(crate) use run_folder::{DeadRun, ProcessRef, RunFolder};
 
 /// Random name of one installation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +56,120 @@ impl fmt::Display for InstallId {
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     root: PathBuf,
+    install: InstallId,
 }
 
 impl State {
+    /// Opens the state folder of this user, and makes it if it is not there.
+    pub(crate) fn open() -> Result<Self> {
+        let root = root(|name| std::env::var_os(name).filter(|value| !value.is_empty()))?;
+        Self::at(root)
+    }
+
+    /// Opens the state folder at a given place.
+    pub(crate) fn at(root: PathBuf) -> Result<Self> {
+        let failed = || {
+            let root = root.display();
+            Error::not_started(format!("cannot use the state folder {root}")).hint(format!(
+                "make it writable, or name another one in {}",
+                env::DRAWBRIDGE_STATE_DIR
+            ))
+        };
+        for folder in ["groups", "runs"] {
+            create_private(&root.join(folder)).context(failed)?;
+        }
+        let root = fs::canonicalize(&root).context(failed)?;
+        let install = install_id(&root.join("install-id")).context(failed)?;
+        Ok(Self { root, install })
+    }
+
     /// The folder itself.
-    #[must_use]
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
+
+    /// The name of this installation.
+    pub(crate) const fn install(&self) -> &InstallId {
+        &self.install
+    }
+
+    /// Whether a run has a folder, alive or dead.
+    pub(crate) fn knows(&self, run: &RunId) -> bool {
+        self.runs().join(run.as_str()).exists()
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.root.join("runs")
+    }
 }
+
+fn root(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Result<PathBuf> {
+    if let Some(root) = variable(env::DRAWBRIDGE_STATE_DIR) {
+        return std::path::absolute(root)
+            .context(|| Error::usage(format!("{} is not a path", env::DRAWBRIDGE_STATE_DIR)));
+    }
+    if let Some(folder) = variable("XDG_STATE_HOME").map(PathBuf::from) {
+        // The XDG specification says that relative paths are to be ignored.
+        if folder.is_absolute() {
+            return Ok(folder.join("drawbridge"));
+        }
+    }
+    let home = variable("HOME").map(PathBuf::from).ok_or_else(|| {
+        Error::not_started("there is no place for the state folder: HOME is not set")
+            .hint(format!("set {}", env::DRAWBRIDGE_STATE_DIR))
+    })?;
+    Ok(home.join(".local/state/drawbridge"))
+}
+
+/// Reads the install id; the first program to ask makes it.
+fn install_id(path: &Path) -> io::Result<InstallId> {
+    match fs::read_to_string(path) {
+        Ok(text) => text.trim_end().parse().map_err(|rule| {
+            let path = path.display();
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{path} does not hold {rule}"),
+            )
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut bytes = [0_u8; 8];
+            getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+            let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let candidate = path.with_extension(&id);
+            write_atomic(&candidate, format!("{id}\n").as_bytes())?;
+            // Of two programs that start at once, the first link stays.
+            let linked = fs::hard_link(&candidate, path);
+            fs::remove_file(&candidate)?;
+            match linked {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => install_id(path),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes a folder that only its owner can enter, with its parents.
+fn create_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Takes a lock file, or says that somebody else has it.
+fn try_lock(path: &Path) -> io::Result<Option<File>> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

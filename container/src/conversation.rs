@@ -1,0 +1,256 @@
+//! The live part of a run: records come out, follow-ups go in, clocks tick.
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use drawbridge_shared::marker::{ScanEvent, Scanner};
+use drawbridge_shared::protocol::{RecordStatus, RunRecord};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::config::RunSettings;
+use crate::events::{Event, Reporter};
+use crate::follow_ups::FollowUp;
+use crate::interrupt::Interrupts;
+use crate::process::Program;
+use crate::state::Group;
+
+/// How long a runner may take to end once all is answered and it was asked to.
+const CLOSE_GRACE: Duration = Duration::from_secs(30);
+/// How long output may still come after the program has ended.
+const LAST_OUTPUT: Duration = Duration::from_secs(5);
+/// Output that is read at once, in bytes.
+const PIECE: usize = 64 * 1024;
+/// Far enough away to mean never.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// Why the conversation is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The program ended by itself.
+    Exited(ExitStatus),
+    /// All is answered, but the program does not end.
+    Lingers,
+    /// It took longer than the run may take.
+    TooLong,
+    /// Neither side said anything for too long.
+    Silent,
+    /// A signal asked us to stop.
+    Interrupted,
+}
+
+/// What the agent has said so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) records: usize,
+    pub(crate) failures: usize,
+    /// Whether the runner said anything at all.
+    pub(crate) has_started: bool,
+}
+
+/// A running conversation.
+pub(crate) struct Conversation<'a> {
+    group: &'a Group,
+    settings: &'a RunSettings,
+    reporter: Reporter,
+    scanner: Scanner,
+    tally: Tally,
+    state: State,
+}
+
+/// How far the conversation is.
+#[derive(Debug)]
+struct State {
+    /// Messages handed over, the prompt included.
+    sent: usize,
+    /// Whether more follow-ups can come.
+    is_open: bool,
+    /// Whether the runner was asked to end.
+    is_closed: bool,
+    last_word: Instant,
+}
+
+impl<'a> Conversation<'a> {
+    pub(crate) fn new(
+        group: &'a Group,
+        settings: &'a RunSettings,
+        reporter: Reporter,
+        scanner: Scanner,
+    ) -> Self {
+        Self {
+            group,
+            settings,
+            reporter,
+            scanner,
+            tally: Tally::default(),
+            state: State {
+                sent: 1,
+                is_open: true,
+                is_closed: false,
+                last_word: Instant::now(),
+            },
+        }
+    }
+
+    /// Goes on until the program ends or has to be stopped.
+    pub(crate) async fn run(
+        &mut self,
+        program: &mut Program,
+        mut follow_ups: mpsc::Receiver<FollowUp>,
+        interrupts: &mut Interrupts,
+    ) -> End {
+        let hard_limit = Instant::now() + self.settings.timeout.unwrap_or(NEVER);
+        let mut buffer = vec![0; PIECE];
+        let mut output_is_open = true;
+        loop {
+            self.close_when_answered();
+            let quiet_limit = self.quiet_limit();
+            tokio::select! {
+                read = program.stdout.read(&mut buffer), if output_is_open => match read {
+                    Ok(0) | Err(_) => output_is_open = false,
+                    Ok(count) => self.take_output(&buffer[..count]),
+                },
+                status = program.child.wait() => {
+                    if output_is_open {
+                        self.drain(program).await;
+                    }
+                    return status.map_or(End::Lingers, End::Exited);
+                }
+                follow_up = follow_ups.recv(), if self.state.is_open => {
+                    self.take_follow_up(follow_up);
+                }
+                () = interrupts.recv() => {
+                    self.close();
+                    return End::Interrupted;
+                }
+                () = sleep_until(hard_limit) => return End::TooLong,
+                () = sleep_until(quiet_limit) => if let Some(end) = self.been_quiet() {
+                    return end;
+                },
+            }
+        }
+    }
+
+    /// Reads what is left of the output after the program was stopped.
+    pub(crate) async fn drain(&mut self, program: &mut Program) {
+        let mut buffer = vec![0; PIECE];
+        // A process that inherited the pipe could hold it open for ever.
+        let deadline = Instant::now() + LAST_OUTPUT;
+        while let Ok(Ok(count @ 1..)) = timeout_at(deadline, program.stdout.read(&mut buffer)).await
+        {
+            self.take_output(&buffer[..count]);
+        }
+    }
+
+    /// Reports a record that the end of the stream cut off.
+    pub(crate) fn finish(self) -> Tally {
+        for event in self.scanner.finish() {
+            if let ScanEvent::Malformed { reason, .. } = event {
+                self.reporter
+                    .warn(format!("the agent's last answer is lost: {reason}"));
+            }
+        }
+        self.tally
+    }
+
+    fn take_output(&mut self, bytes: &[u8]) {
+        self.tally.has_started = true;
+        for event in self.scanner.push(bytes) {
+            match event {
+                ScanEvent::Record(record) => self.take_record(*record),
+                ScanEvent::Malformed { reason, head } => {
+                    tracing::debug!("it began with {head:?}");
+                    self.reporter.warn(format!("an answer is lost: {reason}"));
+                }
+            }
+        }
+    }
+
+    fn take_record(&mut self, record: RunRecord) {
+        self.state.last_word = Instant::now();
+        self.tally.records += 1;
+        match record.status {
+            RecordStatus::Success => self.store_session(record.new_session_id.as_deref()),
+            // An id that comes with a failure may be the cause of it.
+            RecordStatus::Error => self.tally.failures += 1,
+        }
+        self.reporter.report(&Event::Result(record));
+    }
+
+    fn store_session(&self, id: Option<&str>) {
+        let Some(id) = id else {
+            return;
+        };
+        let stored = match id.parse() {
+            Ok(id) => self.group.store_session(self.settings.agent, &id),
+            Err(error) => Err(std::io::Error::other(error)),
+        };
+        if let Err(error) = stored {
+            let warning = format!("the conversation cannot be resumed later: {error}");
+            self.reporter.warn(warning);
+        }
+    }
+
+    fn take_follow_up(&mut self, follow_up: Option<FollowUp>) {
+        match follow_up {
+            Some(FollowUp::Message(message)) => {
+                self.state.last_word = Instant::now();
+                match self.group.send(&message) {
+                    Ok(()) => self.state.sent += 1,
+                    Err(error) => self.reporter.warn(format!("a follow-up is lost: {error}")),
+                }
+            }
+            Some(FollowUp::Invalid(reason)) => {
+                self.reporter
+                    .warn(format!("a follow-up is skipped: {reason}"));
+            }
+            Some(FollowUp::Close) | None => self.state.is_open = false,
+        }
+    }
+
+    /// Ends the conversation when nothing more can come and the first answer is
+    /// there. Messages that still wait are answered before the runner ends.
+    fn close_when_answered(&mut self) {
+        if !self.state.is_open && self.tally.records > 0 {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::replace(&mut self.state.is_closed, true) {
+            return;
+        }
+        self.state.last_word = Instant::now();
+        if let Err(error) = self.group.close() {
+            self.reporter
+                .warn(format!("cannot ask the agent to end: {error}"));
+        }
+    }
+
+    const fn is_waiting_for_the_end(&self) -> bool {
+        self.state.is_closed && self.tally.records >= self.state.sent
+    }
+
+    fn quiet_limit(&self) -> Instant {
+        let limit = if self.is_waiting_for_the_end() {
+            CLOSE_GRACE
+        } else {
+            self.settings.idle_timeout.unwrap_or(NEVER)
+        };
+        self.state.last_word + limit
+    }
+
+    /// Ends a conversation that has gone quiet after an answer in order, and
+    /// one that never had an answer, or does not end, by force.
+    fn been_quiet(&mut self) -> Option<End> {
+        if self.is_waiting_for_the_end() {
+            return Some(End::Lingers);
+        }
+        if self.tally.records >= self.state.sent && !self.state.is_closed {
+            self.close();
+            return None;
+        }
+        Some(End::Silent)
+    }
+}

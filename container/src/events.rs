@@ -1,0 +1,162 @@
+//! What a run tells its caller, for a person or as NDJSON.
+
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::{GroupName, RunId};
+use drawbridge_shared::protocol::{AgentKind, RecordStatus, RunRecord};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::output;
+use crate::runtime::Isolation;
+
+/// One event of a run. The last one is always [`Event::Exit`].
+#[derive(Clone, Debug, Serialize)]
+#[serde(
+    tag = "type",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+pub(crate) enum Event {
+    /// The agent is about to start, isolated as described.
+    Start {
+        run: RunId,
+        runtime: &'static str,
+        group: GroupName,
+        agent: AgentKind,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+        isolation: Isolation,
+    },
+    /// The agent answered, or could not.
+    Result(RunRecord),
+    /// Something is not as it should be, and the run goes on.
+    Warning { message: String },
+    /// The command is over.
+    Exit {
+        code: u8,
+        class: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+}
+
+impl Event {
+    /// The last event of a command.
+    pub(crate) fn exit(done: &Result<Exit, Error>) -> Self {
+        let (exit, error) = match done {
+            Ok(exit) => (*exit, None),
+            Err(error) => (error.exit(), Some(error)),
+        };
+        Self::Exit {
+            code: exit.code(),
+            class: class(exit),
+            error: error.map(Error::one_line),
+            hint: error.and_then(Error::hint_text).map(str::to_owned),
+        }
+    }
+}
+
+/// Whose fault an end was.
+const fn class(exit: Exit) -> &'static str {
+    match exit {
+        Exit::Success => "success",
+        Exit::AgentFailed | Exit::Child(_) => "agent-failed",
+        Exit::Usage => "usage",
+        Exit::NotStarted => "not-started",
+        Exit::Infrastructure => "infrastructure",
+        Exit::TimedOut => "timed-out",
+        Exit::Interrupted => "interrupted",
+    }
+}
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reporter {
+    /// Answers on standard output, the rest on standard error.
+    Person,
+    /// Every event as a line of JSON on standard output.
+    Json,
+}
+
+impl Reporter {
+    pub(crate) fn report(self, event: &Event) {
+        match self {
+            Self::Json => match serde_json::to_string(event) {
+                Ok(line) => output::data_line(&line),
+                Err(error) => output::note(&format!("warning: an event is lost: {error}")),
+            },
+            Self::Person => report_to_person(event),
+        }
+    }
+
+    pub(crate) fn warn(self, message: impl Into<String>) {
+        let message = message.into();
+        self.report(&Event::Warning { message });
+    }
+}
+
+fn report_to_person(event: &Event) {
+    match event {
+        Event::Start {
+            run,
+            runtime,
+            isolation,
+            ..
+        } => output::note(&format!("{run} on {runtime}: {isolation}")),
+        Event::Result(record) => match (record.status, &record.result, &record.error) {
+            (RecordStatus::Success, Some(text), _) => output::data_line(text),
+            (RecordStatus::Success, None, _) => {}
+            (RecordStatus::Error, _, error) => {
+                let error = error.as_deref().unwrap_or("it gave no reason");
+                output::note(&format!("error: the agent failed: {error}"));
+            }
+        },
+        Event::Warning { message } => output::note(&format!("warning: {message}")),
+        // The error itself is printed by `main_impl`, for all commands alike.
+        Event::Exit { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(events: &[Event]) -> String {
+        let lines = events.iter().map(|e| serde_json::to_string(e).unwrap());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn events_are_tagged_lines_of_json() {
+        let failed = Err(Error::not_started("docker has no image x").hint("build it"));
+        insta::assert_snapshot!(lines(&[
+            Event::Start {
+                run: "run-00112233".parse().unwrap(),
+                runtime: "host",
+                group: "main".parse().unwrap(),
+                agent: AgentKind::Claude,
+                image: None,
+                isolation: Isolation {
+                    isolated: false,
+                    network: "host",
+                    user: "1000:1000".to_owned(),
+                    container: None,
+                },
+            },
+            Event::Result(RunRecord::answer(Some("hi".to_owned()), None)),
+            Event::Result(RunRecord::failure("no", Some("s1".to_owned()))),
+            Event::Warning { message: "slow".to_owned() },
+            Event::exit(&Ok(Exit::Success)),
+            Event::exit(&failed),
+        ]), @r#"
+    {"type":"start","run":"run-00112233","runtime":"host","group":"main","agent":"claude","isolation":{"isolated":false,"network":"host","user":"1000:1000"}}
+    {"type":"result","status":"success","result":"hi"}
+    {"type":"result","status":"error","result":null,"newSessionId":"s1","error":"no"}
+    {"type":"warning","message":"slow"}
+    {"type":"exit","code":0,"class":"success"}
+    {"type":"exit","code":3,"class":"not-started","error":"docker has no image x","hint":"build it"}
+    "#);
+    }
+}

@@ -1,0 +1,175 @@
+//! Follow-up messages from standard input: typed by a person, or as NDJSON.
+
+use std::io::{IsTerminal, Read};
+
+use drawbridge_shared::ipc::{HostMessage, MAX_MESSAGE_BYTES};
+use drawbridge_shared::protocol::MAX_INPUT_BYTES;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+use crate::error::{Context, Error, Result};
+
+/// What the caller wants of a running conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FollowUp {
+    /// A further message.
+    Message(HostMessage),
+    /// No more messages will come.
+    Close,
+    /// Something that cannot be understood; it is reported and skipped.
+    Invalid(String),
+}
+
+/// Where follow-ups come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Nowhere; the conversation ends with the first answer.
+    None,
+    /// A person types lines and ends with Ctrl-D.
+    Terminal,
+    /// A program writes `{"type":"message","text":..}` and `{"type":"close"}`.
+    Ndjson,
+}
+
+impl Source {
+    /// What standard input is good for, given how the command was called.
+    pub(crate) fn of(prompt: &str, json: bool) -> Self {
+        if prompt == "-" {
+            Self::None
+        } else if json {
+            Self::Ndjson
+        } else if std::io::stdin().is_terminal() {
+            Self::Terminal
+        } else {
+            Self::None
+        }
+    }
+
+    /// Starts to read; the channel ends with [`FollowUp::Close`].
+    pub(crate) fn start(self) -> mpsc::Receiver<FollowUp> {
+        let (sender, receiver) = mpsc::channel(16);
+        let parse = match self {
+            // The sender is dropped, so the channel is at its end.
+            Self::None => return receiver,
+            Self::Terminal => typed,
+            Self::Ndjson => ndjson,
+        };
+        tokio::spawn(read_lines(parse, sender));
+        receiver
+    }
+}
+
+async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<FollowUp>) {
+    let limit = usize::try_from(MAX_MESSAGE_BYTES).unwrap_or(usize::MAX);
+    let codec = LinesCodec::new_with_max_length(limit);
+    let mut lines = FramedRead::new(tokio::io::stdin(), codec);
+    while let Some(line) = lines.next().await {
+        let follow_up = match line {
+            Ok(line) => parse(line),
+            Err(error) => Some(FollowUp::Invalid(error.to_string())),
+        };
+        let Some(follow_up) = follow_up else {
+            continue;
+        };
+        let is_close = follow_up == FollowUp::Close;
+        if sender.send(follow_up).await.is_err() || is_close {
+            return;
+        }
+    }
+    let _ = sender.send(FollowUp::Close).await;
+}
+
+fn typed(line: String) -> Option<FollowUp> {
+    let is_blank = line.trim().is_empty();
+    (!is_blank).then_some(FollowUp::Message(HostMessage::Message { text: line }))
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+enum Line {
+    Message { text: String },
+    Close {},
+}
+
+fn ndjson(line: String) -> Option<FollowUp> {
+    if line.trim().is_empty() {
+        return None;
+    }
+    Some(match serde_json::from_str(&line) {
+        Ok(Line::Message { text }) if text.is_empty() => {
+            FollowUp::Invalid("a message without text".to_owned())
+        }
+        Ok(Line::Message { text }) => FollowUp::Message(HostMessage::Message { text }),
+        Ok(Line::Close {}) => FollowUp::Close,
+        Err(error) => FollowUp::Invalid(error.to_string()),
+    })
+}
+
+/// The prompt, which `-` says is on standard input.
+pub(crate) fn read_prompt(prompt: &str) -> Result<String> {
+    let text = if prompt == "-" {
+        let mut text = String::new();
+        let limit = MAX_INPUT_BYTES as u64 / 2;
+        std::io::stdin()
+            .lock()
+            .take(limit + 1)
+            .read_to_string(&mut text)
+            .context(|| Error::usage("cannot read the prompt from standard input"))?;
+        if text.len() as u64 > limit {
+            let limit = limit / 1024 / 1024;
+            return Err(Error::usage(format!(
+                "the prompt is larger than {limit} MB"
+            )));
+        }
+        text
+    } else {
+        prompt.to_owned()
+    };
+    if text.trim().is_empty() {
+        return Err(Error::usage("the prompt is empty")
+            .hint("give it with --prompt TEXT, or on standard input with --prompt -"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_json_are_messages_or_the_end() {
+        let message = HostMessage::Message {
+            text: "hi".to_owned(),
+        };
+        assert_eq!(
+            ndjson(r#"{"type":"message","text":"hi"}"#.to_owned()),
+            Some(FollowUp::Message(message))
+        );
+        assert_eq!(
+            ndjson(r#"{"type":"close"}"#.to_owned()),
+            Some(FollowUp::Close)
+        );
+        assert_eq!(ndjson("  ".to_owned()), None);
+    }
+
+    #[test]
+    fn what_is_neither_is_named() {
+        let cases = [
+            ("{", "EOF while parsing"),
+            (
+                r#"{"type":"stop"}"#,
+                "unknown variant `stop`, expected `message` or `close`",
+            ),
+            (r#"{"type":"message","txt":"hi"}"#, "unknown field `txt`"),
+            (r#"{"type":"message","text":""}"#, "a message without text"),
+        ];
+        for (line, expected) in cases {
+            let Some(FollowUp::Invalid(reason)) = ndjson(line.to_owned()) else {
+                panic!("{line} was accepted")
+            };
+            assert!(reason.contains(expected), "{reason}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One run, from its settings to its end.
+
+mod endpoint;
+mod plan;
+mod verdict;
+
+use std::time::Duration;
+
+use drawbridge_proxy::ProxyHandle;
+use drawbridge_proxy::config::ProxyConfig;
+use drawbridge_proxy::session::{SessionGuard, SessionSpec, Transport};
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::{GroupName, Nonce, RunId};
+use drawbridge_shared::marker::{DEFAULT_MAX_RECORD_BYTES, Markers, Scanner};
+use drawbridge_shared::protocol::{RunInput, RunOptions};
+
+use crate::config::RunSettings;
+use crate::conversation::{Conversation, End};
+use crate::error::{Context, Error, Result};
+use crate::events::Reporter;
+use crate::follow_ups;
+use crate::interrupt::Interrupts;
+use crate::process::Program;
+use crate::runtime::Runtime;
+use crate::state::{RunFolder, State};
+
+use endpoint::Endpoint;
+
+/// How long requests that are under way may go on after the agent has ended.
+const PROXY_DRAIN: Duration = Duration::from_secs(2);
+/// How long the process of a run may take to end after it was asked to: longer
+/// than the runner itself gives the agent.
+const PROCESS_GRACE: Duration = Duration::from_secs(10);
+/// What a session outlives its run by, when nobody revokes it.
+const SESSION_MARGIN: Duration = Duration::from_secs(300);
+/// Longest life of a session whose run has no time limit.
+const LONGEST_SESSION: Duration = Duration::from_secs(30 * 86_400);
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) prompt: String,
+    /// Group that is kept; without one nothing is.
+    pub(crate) group: Option<GroupName>,
+    pub(crate) settings: RunSettings,
+    /// Program and arguments to run as the agent.
+    pub(crate) program: Vec<String>,
+    pub(crate) follow_ups: follow_ups::Source,
+    /// The proxy's configuration; made before, so that a missing credential is
+    /// refused before anything starts.
+    pub(crate) proxy: ProxyConfig,
+}
+
+/// Runs an agent to the end of its conversation.
+///
+/// Whatever happens, the container or process is gone when this returns, or the
+/// error says that it is not.
+pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) -> Result<Exit> {
+    let mut interrupts =
+        Interrupts::watch().context(|| Error::infrastructure("cannot watch for signals"))?;
+    let settings = &request.settings;
+    let runtime = Runtime::choose(settings.runtime, &settings.image).await?;
+    runtime.require(settings.network)?;
+
+    // Dropped in reverse: the folder with the socket goes last.
+    let run = RunId::random().context(no_randomness)?;
+    let mut folder = state.new_run(&run)?;
+    let mut group = match &request.group {
+        Some(name) => state.group(name)?,
+        None => folder.group()?,
+    };
+    let proxy = ProxyHandle::start(request.proxy)
+        .context(|| Error::not_started("cannot start the credential proxy"))?;
+    let endpoint = Endpoint::open(&proxy, &runtime, settings.network, &folder)?;
+    let session = issue_session(&proxy, &run, &endpoint, settings)?;
+
+    let nonce = Nonce::random().context(no_randomness)?;
+    let markers = Markers::new(Some(&nonce));
+    let input = RunOptions {
+        run_id: Some(run.clone()),
+        nonce: Some(nonce),
+        agent: Some(plan::agent(settings, request.program)),
+        proxy: Some(endpoint.access(&session, proxy.auth_mode())),
+        paths: plan::paths(&runtime, &group),
+    };
+    let input = plan::run_input(request.prompt, &group, settings, input);
+    let plan = plan::Plan::of(
+        &run, &runtime, settings, &endpoint, state, &folder, &mut group,
+    )?;
+    reporter.report(&plan.start_event(settings));
+    let mut program = start(&plan, &mut folder, &input, &session)?;
+
+    let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
+    let mut conversation = Conversation::new(&group, settings, reporter, scanner);
+    let follow_ups = request.follow_ups.start();
+    let end = conversation
+        .run(&mut program, follow_ups, &mut interrupts)
+        .await;
+
+    let stopped = stop(&plan, &mut program, end).await;
+    conversation.drain(&mut program).await;
+    let tally = conversation.finish();
+    drop(session);
+    drop(endpoint);
+    proxy.shutdown(PROXY_DRAIN).await;
+    let log = program.into_log().await;
+    if let Err(error) = stopped {
+        // The next command tries again to end it.
+        folder.keep();
+        return Err(error);
+    }
+    verdict::of(end, &tally, &log, &runtime, settings)
+}
+
+fn no_randomness() -> Error {
+    Error::infrastructure("the system has no random numbers")
+}
+
+/// A session for this run alone, good on its own listener only.
+fn issue_session(
+    proxy: &ProxyHandle,
+    run: &RunId,
+    endpoint: &Endpoint,
+    settings: &RunSettings,
+) -> Result<SessionGuard> {
+    let lifetime = settings
+        .timeout
+        .map_or(LONGEST_SESSION, |timeout| timeout + SESSION_MARGIN);
+    let mut spec = SessionSpec::new(run.clone(), lifetime);
+    spec.transport = Transport::Listener(endpoint.listener());
+    let sessions = proxy.sessions();
+    sessions
+        .issue(spec)
+        .context(|| Error::infrastructure("cannot issue a session"))
+}
+
+/// Starts the program, after what it leaves behind has been written down.
+fn start(
+    plan: &plan::Plan,
+    folder: &mut RunFolder,
+    input: &RunInput,
+    session: &SessionGuard,
+) -> Result<Program> {
+    if let Some((engine, name)) = plan.container() {
+        folder.note_container(engine.program(), name)?;
+    }
+    let failed = || Error::not_started(format!("cannot start {}", plan.runtime()));
+    let input = serde_json::to_vec(input).context(failed)?;
+    let secret = session.token().to_owned();
+    let program = Program::start(plan.command(), input, secret).context(failed)?;
+    if let Some(pid) = program.pid() {
+        folder.note_process(pid)?;
+    }
+    Ok(program)
+}
+
+/// Makes sure that nothing of the run is left.
+async fn stop(plan: &plan::Plan, program: &mut Program, end: End) -> Result<()> {
+    // The engine's program waits for the removal of its container, so after a
+    // good end there is nothing to do.
+    let has_ended_well = matches!(end, End::Exited(status) if status.success());
+    let gone = match plan.container() {
+        Some((engine, name)) if !has_ended_well => engine.stop(name, plan.run()).await,
+        _ => Ok(()),
+    };
+    program.stop(PROCESS_GRACE).await;
+    gone
+}

@@ -1,0 +1,114 @@
+//! Where the proxy waits for one run, and how the runner finds it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use drawbridge_proxy::bind::{HostFacts, choose_address};
+use drawbridge_proxy::session::{ListenerId, SessionGuard};
+use drawbridge_proxy::{ListenerGuard, ProxyHandle};
+use drawbridge_shared::env::PROXY_SOCKET;
+use drawbridge_shared::protocol::{AuthMode, ProxyAccess, ProxyEndpoint};
+
+use crate::config::NetworkChoice;
+use crate::error::{Context, Error, Result};
+use crate::runtime::Runtime;
+use crate::spec::{HOST_ALIAS, Network};
+use crate::state::RunFolder;
+
+/// A listener of the proxy for one run; it closes when dropped.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    listener: ListenerGuard,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// A socket in the run's folder, mounted into the container.
+    Socket,
+    /// An address that containers on a bridge reach.
+    Bridge(SocketAddr),
+    /// Loopback, for an agent on this machine.
+    Loopback(SocketAddr),
+}
+
+impl Endpoint {
+    /// Opens the one way out that the run gets; never a wildcard address.
+    pub(crate) fn open(
+        proxy: &ProxyHandle,
+        runtime: &Runtime,
+        network: NetworkChoice,
+        folder: &RunFolder,
+    ) -> Result<Self> {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        match (runtime, network) {
+            (Runtime::Container(..), NetworkChoice::Sealed) => {
+                let path = folder.socket();
+                let listener = proxy.listen_unix(&path).context(|| {
+                    let path = path.display();
+                    Error::not_started(format!("the proxy cannot listen on {path}"))
+                })?;
+                let kind = Kind::Socket;
+                Ok(Self { listener, kind })
+            }
+            (Runtime::Container(..), NetworkChoice::Bridge) => {
+                let address = choose_address(None, &HostFacts::observe(), false)
+                    .context(|| Error::not_started("no address for the proxy"))?;
+                let (listener, address) = listen_tcp(proxy, address)?;
+                let kind = Kind::Bridge(address);
+                Ok(Self { listener, kind })
+            }
+            (Runtime::Host, _) => {
+                let (listener, address) = listen_tcp(proxy, loopback)?;
+                let kind = Kind::Loopback(address);
+                Ok(Self { listener, kind })
+            }
+        }
+    }
+
+    /// The only listener on which the run's session is good.
+    pub(crate) const fn listener(&self) -> ListenerId {
+        self.listener.id()
+    }
+
+    pub(crate) const fn is_socket(&self) -> bool {
+        matches!(self.kind, Kind::Socket)
+    }
+
+    /// What a container needs to reach it.
+    pub(crate) const fn network(&self) -> Network {
+        match self.kind {
+            // Docker Desktop forwards its host name to our loopback by itself.
+            Kind::Bridge(address) if address.ip().is_loopback() => Network::Bridge { host: None },
+            Kind::Bridge(address) => Network::Bridge {
+                host: Some(address.ip()),
+            },
+            Kind::Socket | Kind::Loopback(_) => Network::Sealed,
+        }
+    }
+
+    /// What the runner needs to reach it, and as whom.
+    pub(crate) fn access(&self, session: &SessionGuard, auth_mode: AuthMode) -> ProxyAccess {
+        let endpoint = match self.kind {
+            Kind::Socket => ProxyEndpoint::Unix(PROXY_SOCKET.into()),
+            Kind::Bridge(address) => {
+                ProxyEndpoint::Url(format!("http://{HOST_ALIAS}:{}", address.port()))
+            }
+            Kind::Loopback(address) => ProxyEndpoint::Url(format!("http://{address}")),
+        };
+        ProxyAccess {
+            endpoint,
+            token: session.token().to_owned(),
+            auth_mode,
+        }
+    }
+}
+
+/// Listens on a free port, so that a port in use is never in the way.
+fn listen_tcp(proxy: &ProxyHandle, address: IpAddr) -> Result<(ListenerGuard, SocketAddr)> {
+    let failed = || Error::not_started(format!("the proxy cannot listen on {address}"));
+    let listener = proxy
+        .listen_tcp(SocketAddr::new(address, 0))
+        .context(failed)?;
+    let address = listener.local_addr().ok_or_else(failed)?;
+    Ok((listener, address))
+}

@@ -1,0 +1,287 @@
+//! The only place that starts programs.
+//!
+//! Every program gets an environment that names what it may see; the
+//! launcher's own holds the real key. Output is read with a bound and every
+//! wait has a deadline.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use drawbridge_runner::SelfCommand;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use crate::AGENT_RUNNER;
+
+/// Most output that is kept of a helper program, in bytes.
+const MAX_CAPTURED: u64 = 1024 * 1024;
+/// How long a log may stay open after its program has ended.
+const LAST_LOG: Duration = Duration::from_secs(2);
+
+/// What an engine's command line program needs of our environment: where its
+/// engine is, and how to show things.
+const ENGINE_VARIABLES: [&str; 11] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TMPDIR",
+    "TZ",
+    "SSH_AUTH_SOCK",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "NO_PROXY",
+    "no_proxy",
+];
+const ENGINE_PREFIXES: [&str; 6] = [
+    "DOCKER_",
+    "CONTAINER_",
+    "CONTAINERS_",
+    "PODMAN_",
+    "XDG_",
+    "LC_",
+];
+
+/// What an agent on the host needs of our environment.
+const HOST_VARIABLES: [&str; 7] = ["PATH", "USER", "LOGNAME", "LANG", "TMPDIR", "TZ", "TERM"];
+
+/// A program and its arguments, before anything is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Argv {
+    pub(crate) program: OsString,
+    pub(crate) args: Vec<OsString>,
+}
+
+impl Argv {
+    pub(crate) fn new<I: Into<OsString>>(
+        program: impl Into<OsString>,
+        args: impl IntoIterator<Item = I>,
+    ) -> Self {
+        Self {
+            program: program.into(),
+            args: args.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// This program's own runner, with these arguments.
+    pub(crate) fn runner<I: Into<OsString>>(args: impl IntoIterator<Item = I>) -> Self {
+        let this = SelfCommand::this_program([AGENT_RUNNER.into()]);
+        let mut argv = Self::new(this.program, this.arguments);
+        argv.args.extend(args.into_iter().map(Into::into));
+        argv
+    }
+
+    /// The same program, sent a TERM signal when this process dies.
+    pub(crate) fn tied(self) -> Self {
+        let parent = std::process::id().to_string();
+        let mut argv = Self::runner(["tied", "--signal", "term", "--parent", &parent, "--"]);
+        argv.args.push(self.program);
+        argv.args.extend(self.args);
+        argv
+    }
+
+    /// The command of an engine's program.
+    pub(crate) fn engine_command(&self) -> Command {
+        self.command(|name| {
+            ENGINE_VARIABLES.iter().any(|known| name == *known)
+                || ENGINE_PREFIXES.iter().any(|known| {
+                    let name = name.as_encoded_bytes();
+                    name.starts_with(known.as_bytes())
+                })
+        })
+    }
+
+    /// The command of an agent on the host.
+    pub(crate) fn host_command(&self) -> Command {
+        self.command(|name| {
+            HOST_VARIABLES.iter().any(|known| name == *known)
+                || name.as_encoded_bytes().starts_with(b"LC_")
+        })
+    }
+
+    fn command(&self, is_allowed: impl Fn(&OsStr) -> bool) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| is_allowed(name)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A Ctrl-C at the terminal is for us; we then stop it in order.
+            .process_group(0)
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// How a helper program ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Captured {
+    /// The last line it wrote to standard error, or how it ended.
+    pub(crate) fn complaint(&self) -> String {
+        let line = self.stderr.lines().rfind(|line| !line.trim().is_empty());
+        line.map_or_else(|| self.status.to_string(), |line| line.trim().to_owned())
+    }
+}
+
+/// Runs a helper program to its end.
+///
+/// # Errors
+/// It cannot be started, or it takes longer than the deadline and is killed.
+pub(crate) async fn capture(mut command: Command, deadline: Duration) -> io::Result<Captured> {
+    let mut child = command.spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        let (stdout, stderr, status) =
+            tokio::join!(read_bounded(stdout), read_bounded(stderr), child.wait());
+        Ok(Captured {
+            status: status?,
+            stdout: stdout?,
+            stderr: stderr?,
+        })
+    };
+    match tokio::time::timeout(deadline, work).await {
+        Ok(captured) => captured,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no end after {} s", deadline.as_secs()),
+        )),
+    }
+}
+
+/// Keeps the first part and reads the rest away, so that the writer can go on.
+async fn read_bounded(source: Option<impl AsyncRead + Unpin>) -> io::Result<String> {
+    let Some(mut source) = source else {
+        return Ok(String::new());
+    };
+    let mut bytes = Vec::new();
+    (&mut source)
+        .take(MAX_CAPTURED)
+        .read_to_end(&mut bytes)
+        .await?;
+    tokio::io::copy(&mut source, &mut tokio::io::sink()).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A runner, or the engine program in front of it, with its pipes.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    pub(crate) stdout: ChildStdout,
+    log: JoinHandle<LogTail>,
+}
+
+impl Program {
+    /// Starts it, writes its input and closes that, and keeps the end of its
+    /// log. `secret` is taken out of the log.
+    pub(crate) fn start(mut command: Command, input: Vec<u8>, secret: String) -> io::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
+            return Err(io::Error::other("a pipe is missing"));
+        };
+        tokio::spawn(async move {
+            // A program that ends without reading its input tells why itself.
+            let _ = stdin.write_all(&input).await;
+        });
+        let log = tokio::spawn(LogTail::read(stderr, secret));
+        Ok(Self { child, stdout, log })
+    }
+
+    /// Process id, which is also the id of its group.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        self.child.id().and_then(|pid| pid.try_into().ok())
+    }
+
+    /// Asks the whole group to end, then kills it.
+    pub(crate) async fn stop(&mut self, grace: Duration) {
+        self.signal(Signal::TERM);
+        if tokio::time::timeout(grace, self.child.wait())
+            .await
+            .is_err()
+        {
+            self.signal(Signal::KILL);
+            let _ = self.child.wait().await;
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid().and_then(Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    /// The end of its log, once it has ended.
+    pub(crate) async fn into_log(self) -> LogTail {
+        match tokio::time::timeout(LAST_LOG, self.log).await {
+            Ok(Ok(log)) => log,
+            _ => LogTail::default(),
+        }
+    }
+}
+
+/// The last lines of a program's log.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogTail {
+    lines: VecDeque<String>,
+    shows_the_runner: bool,
+}
+
+impl LogTail {
+    const LINES: usize = 20;
+    const LINE_BYTES: usize = 1000;
+
+    async fn read(source: impl AsyncRead + Unpin, secret: String) -> Self {
+        let mut tail = Self::default();
+        let mut reader = BufReader::new(source);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            // Longer lines come in pieces; a pipe that breaks is at its end.
+            let limit = 64 * 1024;
+            let read = (&mut reader).take(limit).read_until(b'\n', &mut line).await;
+            if !matches!(read, Ok(1..)) {
+                return tail;
+            }
+            tail.add(&String::from_utf8_lossy(&line).replace(&secret, "[session token]"));
+        }
+    }
+
+    fn add(&mut self, line: &str) {
+        let line = line.trim_end();
+        tracing::debug!(target: "agent", "{line}");
+        if line.is_empty() {
+            return;
+        }
+        self.shows_the_runner |= line.starts_with("[agent-runner]");
+        if self.lines.len() == Self::LINES {
+            self.lines.pop_front();
+        }
+        let end = line.floor_char_boundary(Self::LINE_BYTES);
+        self.lines.push_back(line[..end].to_owned());
+    }
+
+    /// The last lines as one text.
+    pub(crate) fn text(&self) -> String {
+        let lines: Vec<_> = self.lines.iter().map(String::as_str).collect();
+        lines.join(" | ")
+    }
+
+    /// Whether the runner itself has logged something.
+    pub(crate) const fn shows_the_runner(&self) -> bool {
+        self.shows_the_runner
+    }
+}

@@ -1,0 +1,179 @@
+//! Where agents run.
+//!
+//! The argument lists are pure functions of a [`RunSpec`]; what an engine can do
+//! is looked up once, before anything is started.
+
+mod docker;
+mod engine;
+
+use serde::Serialize;
+
+use crate::config::{NetworkChoice, RuntimeChoice};
+use crate::error::{Error, Result};
+use crate::spec::{ImageRef, Network, RunSpec, User};
+
+pub(crate) use docker::run_args;
+pub(crate) use engine::{Engine, Facts};
+
+/// The runtime of one run, ready to start.
+#[derive(Clone, Debug)]
+pub(crate) enum Runtime {
+    /// A container engine.
+    Container(Engine, Facts),
+    /// This machine, without a container.
+    Host,
+}
+
+impl Runtime {
+    /// Settles the choice, and makes sure that the engine runs and has the
+    /// image. The host is never chosen on its own accord.
+    pub(crate) async fn choose(choice: RuntimeChoice, image: &ImageRef) -> Result<Self> {
+        match choice {
+            RuntimeChoice::Host => Ok(Self::Host),
+            RuntimeChoice::Docker => Self::container(Engine::Docker, image).await,
+            RuntimeChoice::Podman => Self::container(Engine::Podman, image).await,
+            RuntimeChoice::Auto => Self::first_engine(image).await,
+        }
+    }
+
+    async fn first_engine(image: &ImageRef) -> Result<Self> {
+        let mut complaints = Vec::new();
+        for engine in [Engine::Docker, Engine::Podman] {
+            match engine.probe().await {
+                Ok(facts) => {
+                    engine.require_image(image).await?;
+                    return Ok(Self::Container(engine, facts));
+                }
+                Err(error) => complaints.push(error.one_line()),
+            }
+        }
+        let complaints = complaints.join("; ");
+        Err(
+            Error::not_started(format!("no container engine is usable: {complaints}")).hint(
+                "install and start Docker or Podman, or choose --runtime host, \
+                 which does not isolate the agent from this machine",
+            ),
+        )
+    }
+
+    async fn container(engine: Engine, image: &ImageRef) -> Result<Self> {
+        let (facts, image) = tokio::join!(engine.probe(), engine.require_image(image));
+        let facts = facts?;
+        image?;
+        Ok(Self::Container(engine, facts))
+    }
+
+    /// Refuses what this runtime cannot give, rather than to run with less.
+    pub(crate) fn require(&self, network: NetworkChoice) -> Result<()> {
+        let Self::Container(engine, facts) = self else {
+            return Ok(());
+        };
+        let program = engine.program();
+        if let Some(missing) = facts.lacks.first() {
+            let what = format!("the {program} engine cannot enforce {missing}");
+            return Err(Error::not_started(what)
+                .hint("see `docker info` for its warnings; cgroups may be missing"));
+        }
+        if facts.is_in_vm && network == NetworkChoice::Sealed {
+            let what = format!("the {program} engine runs in a virtual machine");
+            return Err(Error::not_started(what)
+                .caused_by("a socket cannot be mounted there")
+                .hint("choose --network bridge, which is open to the internet"));
+        }
+        if facts.is_rootless && *engine == Engine::Docker {
+            return Err(Error::not_started("rootless Docker is not supported")
+                .caused_by("the agent would be root inside, or could not write your files")
+                .hint("use podman, which maps your own user, or a Docker engine with root"));
+        }
+        if network == NetworkChoice::Bridge && *engine == Engine::Podman {
+            return Err(Error::not_started(
+                "podman is supported with --network sealed only",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How far an agent is shut off, as it really is for this run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Isolation {
+    /// Whether a container is around the agent.
+    pub(crate) isolated: bool,
+    /// `sealed`, `bridge` or `host`.
+    pub(crate) network: &'static str,
+    /// User and group of the agent; of the launcher on the host.
+    pub(crate) user: String,
+    /// What a container adds; absent on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) container: Option<ContainerIsolation>,
+}
+
+/// What a container withholds and limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ContainerIsolation {
+    pub(crate) read_only_root: bool,
+    /// Capabilities the agent has.
+    pub(crate) capabilities: [&'static str; 0],
+    pub(crate) no_new_privileges: bool,
+    pub(crate) seccomp: &'static str,
+    pub(crate) memory: String,
+    pub(crate) cpus: String,
+    pub(crate) pids: u32,
+    pub(crate) tmp_size: String,
+    pub(crate) tmp_exec: bool,
+}
+
+impl Isolation {
+    /// What [`run_args`] asks the engine for.
+    pub(crate) fn of_container(spec: &RunSpec) -> Self {
+        Self {
+            isolated: true,
+            network: match spec.network {
+                Network::Sealed => "sealed",
+                Network::Bridge { .. } => "bridge",
+            },
+            user: spec.user.to_string(),
+            container: Some(ContainerIsolation {
+                read_only_root: true,
+                capabilities: [],
+                no_new_privileges: true,
+                seccomp: "default",
+                memory: spec.limits.memory.to_string(),
+                cpus: spec.limits.cpus.to_string(),
+                pids: spec.limits.pids.get(),
+                tmp_size: spec.scratch.size.to_string(),
+                tmp_exec: spec.scratch.exec,
+            }),
+        }
+    }
+
+    /// What the host runtime has to offer.
+    pub(crate) fn of_host() -> Self {
+        Self {
+            isolated: false,
+            network: "host",
+            user: User::of_launcher().to_string(),
+            container: None,
+        }
+    }
+}
+
+impl std::fmt::Display for Isolation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(container) = &self.container else {
+            return f.write_str(
+                "NOT isolated: the agent runs on this machine as you, with all your files",
+            );
+        };
+        write!(
+            f,
+            "{} network, user {}, read-only root, no capabilities, {} memory, {} cpus, {} pids",
+            self.network, self.user, container.memory, container.cpus, container.pids
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

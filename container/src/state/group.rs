@@ -1,0 +1,176 @@
+//! A group: workspace, home and conversation that outlive a run.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::path::{Path, PathBuf};
+
+use drawbridge_shared::ids::{AgentSessionId, GroupName};
+use drawbridge_shared::ipc::{self, HostMessage, write_atomic};
+use drawbridge_shared::protocol::AgentKind;
+
+use super::{State, create_private, try_lock};
+use crate::error::{Context, Error, Result};
+use crate::spec::User;
+
+/// The folders of one group, held by one run at a time.
+#[derive(Debug)]
+pub(crate) struct Group {
+    name: GroupName,
+    folder: PathBuf,
+    /// Who the agent is, where that is somebody else than the launcher.
+    owner: Option<User>,
+    /// Held until the group is dropped; a group of one run needs none.
+    _lock: Option<File>,
+}
+
+impl State {
+    /// Opens a group that is kept, and makes it if it is new.
+    pub(crate) fn group(&self, name: &GroupName) -> Result<Group> {
+        let folder = self.root().join("groups").join(name.as_str());
+        let failed = || Error::not_started(format!("cannot open group {name}"));
+        create_private(&folder).context(failed)?;
+        let lock = try_lock(&folder.join("lock")).context(failed)?;
+        let lock = lock.ok_or_else(|| {
+            Error::not_started(format!("group {name} is in use by another run"))
+                .hint("wait for that run to end, or choose another --group")
+        })?;
+        Group::prepare(name.clone(), folder, Some(lock)).context(failed)
+    }
+}
+
+impl Group {
+    /// A group that is removed together with the folder of its run.
+    pub(super) fn of_one_run(folder: PathBuf) -> io::Result<Self> {
+        let name = "once".parse().map_err(io::Error::other)?;
+        Self::prepare(name, folder, None)
+    }
+
+    fn prepare(name: GroupName, folder: PathBuf, lock: Option<File>) -> io::Result<Self> {
+        let group = Self {
+            name,
+            folder,
+            owner: None,
+            _lock: lock,
+        };
+        for path in [group.workspace(), group.home(), group.input()] {
+            create_private(&path)?;
+        }
+        // A request to end an earlier conversation is not meant for this one.
+        match fs::remove_file(group.input().join(ipc::CLOSE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(group),
+        }
+    }
+
+    /// Gives the folders to the user the agent runs as.
+    ///
+    /// Only root needs this: any other launcher runs agents under its own ids.
+    pub(crate) fn give_to(&mut self, user: User) -> Result<()> {
+        self.owner = Some(user);
+        for folder in [self.workspace(), self.home(), self.ipc()] {
+            give(&folder, user).context(|| {
+                let folder = folder.display();
+                Error::not_started(format!("cannot give {folder} to user {user}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn name(&self) -> &GroupName {
+        &self.name
+    }
+
+    pub(crate) fn workspace(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    pub(crate) fn ipc(&self) -> PathBuf {
+        self.folder.join("ipc")
+    }
+
+    fn input(&self) -> PathBuf {
+        self.ipc().join(ipc::INPUT)
+    }
+
+    /// Hands a message to the running agent.
+    pub(crate) fn send(&self, message: &HostMessage) -> io::Result<()> {
+        let json = serde_json::to_vec(message)?;
+        self.deliver(&ipc::message_file_name(), &json)
+    }
+
+    /// Asks the running agent to end the conversation after its turn.
+    pub(crate) fn close(&self) -> io::Result<()> {
+        self.deliver(ipc::CLOSE, b"")
+    }
+
+    /// Puts a whole file into the input folder, readable by the agent's user
+    /// from the moment it appears.
+    fn deliver(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let input = self.input();
+        let Some(user) = self.owner else {
+            return write_atomic(&input.join(name), content);
+        };
+        let outside = self.folder.join(format!(".{name}"));
+        write_atomic(&outside, content)?;
+        lchown(&outside, Some(user.uid), Some(user.gid))?;
+        fs::rename(outside, input.join(name))
+    }
+
+    /// The conversation an agent had last time.
+    pub(crate) fn session(&self, agent: AgentKind) -> Option<AgentSessionId> {
+        self.sessions().remove(agent.name())
+    }
+
+    /// Keeps the conversation for the next run.
+    pub(crate) fn store_session(&self, agent: AgentKind, id: &AgentSessionId) -> io::Result<()> {
+        let mut sessions = self.sessions();
+        if sessions.get(agent.name()) == Some(id) {
+            return Ok(());
+        }
+        sessions.insert(agent.name().to_owned(), id.clone());
+        write_atomic(&self.session_file(), &serde_json::to_vec(&sessions)?)
+    }
+
+    fn session_file(&self) -> PathBuf {
+        self.folder.join("session.json")
+    }
+
+    /// A file that cannot be read costs the conversation, not the run.
+    fn sessions(&self) -> BTreeMap<String, AgentSessionId> {
+        let path = self.session_file();
+        let read = fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+        read.unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!("{} is ignored: {error}", path.display());
+            }
+            BTreeMap::new()
+        })
+    }
+}
+
+/// Changes the owner of a folder and all below it, unless it is right already.
+///
+/// Nothing runs in the group while its lock is held, so no name can change
+/// between the look and the deed; symlinks are changed themselves.
+fn give(folder: &Path, user: User) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(folder)?;
+    if metadata.uid() == user.uid && metadata.gid() == user.gid {
+        return Ok(());
+    }
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(path) = waiting.pop() {
+        if fs::symlink_metadata(&path)?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                waiting.push(entry?.path());
+            }
+        }
+        lchown(&path, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
+}

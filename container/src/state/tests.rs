@@ -1,0 +1,113 @@
+use drawbridge_shared::ids::RunId;
+use drawbridge_shared::ipc::HostMessage;
+use drawbridge_shared::protocol::AgentKind;
+
+use super::*;
+
+fn state() -> (tempfile::TempDir, State) {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::at(folder.path().join("state")).unwrap();
+    (folder, state)
+}
+
+#[test]
+fn the_install_id_stays() {
+    let (_folder, state) = state();
+    let again = State::at(state.root().to_owned()).unwrap();
+    assert_eq!(again.install(), state.install());
+}
+
+#[test]
+fn a_damaged_install_id_is_refused_not_replaced() {
+    let (_folder, state) = state();
+    fs::write(state.root().join("install-id"), "zzz").unwrap();
+    let error = State::at(state.root().to_owned()).unwrap_err();
+    assert!(error.one_line().contains("16 lower-case"), "{error:?}");
+}
+
+#[test]
+fn a_live_run_is_not_dead_and_a_dropped_one_leaves_nothing() {
+    let (_folder, state) = state();
+    let id = RunId::random().unwrap();
+    let run = state.new_run(&id).unwrap();
+    assert!(run.socket_folder().is_dir());
+    assert!(state.dead_runs().unwrap().is_empty());
+    drop(run);
+    assert_eq!(fs::read_dir(state.runs()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_without_its_launcher_is_found_once_with_what_it_started() {
+    let (_folder, state) = state();
+    let id = RunId::random().unwrap();
+    let mut run = state.new_run(&id).unwrap();
+    run.note_container("docker", "drawbridge-x").unwrap();
+    run.keep();
+    let dead = state.dead_runs().unwrap();
+    assert_eq!(dead[0].id, id);
+    assert_eq!(dead[0].record.container.as_deref(), Some("drawbridge-x"));
+    assert!(state.dead_runs().unwrap().is_empty(), "it is being cleaned");
+    dead.into_iter().for_each(DeadRun::remove);
+    assert_eq!(fs::read_dir(state.runs()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_long_state_folder_gets_a_short_socket_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::at(folder.path().join("x".repeat(100))).unwrap();
+    let run = state.new_run(&RunId::random().unwrap()).unwrap();
+    let socket = run.socket();
+    assert!(socket.as_os_str().len() <= 107, "{socket:?}");
+    std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    drop(run);
+    let short = socket.parent().unwrap().parent().unwrap();
+    assert!(!short.exists());
+}
+
+#[test]
+fn a_group_serves_one_run_at_a_time() {
+    let (_folder, state) = state();
+    let name = "main".parse().unwrap();
+    let group = state.group(&name).unwrap();
+    let error = state.group(&name).unwrap_err();
+    assert_eq!(error.to_string(), "group main is in use by another run");
+    drop(group);
+    state.group(&name).unwrap();
+}
+
+#[test]
+fn conversations_are_kept_per_agent() {
+    let (_folder, state) = state();
+    let name = "main".parse().unwrap();
+    let id = "abc-1".parse().unwrap();
+    let group = state.group(&name).unwrap();
+    group.store_session(AgentKind::Claude, &id).unwrap();
+    drop(group);
+    let group = state.group(&name).unwrap();
+    assert_eq!(group.session(AgentKind::Claude), Some(id));
+    assert_eq!(group.session(AgentKind::Builtin), None);
+}
+
+#[test]
+fn messages_go_to_the_input_folder_and_a_stale_close_is_removed() {
+    let (_folder, state) = state();
+    let name = "main".parse().unwrap();
+    let group = state.group(&name).unwrap();
+    let text = "hi".to_owned();
+    group.send(&HostMessage::Message { text }).unwrap();
+    group.close().unwrap();
+    let input = group.ipc().join("input");
+    assert_eq!(fs::read_dir(&input).unwrap().count(), 2);
+    drop(group);
+    state.group(&name).unwrap();
+    assert_eq!(fs::read_dir(&input).unwrap().count(), 1);
+}
+
+#[test]
+fn a_process_is_not_mistaken_for_a_later_one_with_its_id() {
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let me = ProcessRef::of(pid).unwrap();
+    assert!(me.is_alive());
+    let started = me.started + 1;
+    assert!(!ProcessRef { started, ..me }.is_alive());
+}
