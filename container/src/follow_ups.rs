@@ -83,7 +83,7 @@ async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<
 
 fn typed(line: String) -> Option<FollowUp> {
     let is_blank = line.trim().is_empty();
-    (!is_blank).then_some(FollowUp::Message(HostMessage::Message { text: line }))
+    (!is_blank).then_some(FollowUp::Message(HostMessage::text(line)))
 }
 
 #[derive(Deserialize)]
@@ -101,7 +101,7 @@ fn ndjson(line: String) -> Option<FollowUp> {
         Ok(Line::Message { text }) if text.is_empty() => {
             FollowUp::Invalid("a message without text".to_owned())
         }
-        Ok(Line::Message { text }) => FollowUp::Message(HostMessage::Message { text }),
+        Ok(Line::Message { text }) => FollowUp::Message(HostMessage::text(text)),
         Ok(Line::Close {}) => FollowUp::Close,
         Err(error) => FollowUp::Invalid(error.to_string()),
     })
@@ -140,9 +140,7 @@ mod tests {
 
     #[test]
     fn lines_of_json_are_messages_or_the_end() {
-        let message = HostMessage::Message {
-            text: "hi".to_owned(),
-        };
+        let message = HostMessage::text("hi".to_owned());
         assert_eq!(
             ndjson(r#"{"type":"message","text":"hi"}"#.to_owned()),
             Some(FollowUp::Message(message))

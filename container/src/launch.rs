@@ -82,6 +82,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
         agent: Some(plan::agent(settings, request.program)),
         proxy: Some(endpoint.access(&session, proxy.auth_mode())),
         paths: plan::paths(&runtime, &group),
+        ..RunOptions::default()
     };
     let input = plan::run_input(request.prompt, &group, settings, input);
     let plan = plan::Plan::of(

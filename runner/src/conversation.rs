@@ -32,7 +32,7 @@ pub(crate) enum Effect {
     /// The agent has the message; its file may go.
     Confirm(MessageId),
     /// Write a record.
-    Write(RunRecord),
+    Write(Box<RunRecord>),
     /// Exit.
     End(Exit),
 }
@@ -275,7 +275,7 @@ impl Conversation {
     fn write(&mut self, record: RunRecord) -> Effect {
         self.records += 1;
         self.last_record_failed = record.error.is_some();
-        Effect::Write(record)
+        Effect::Write(Box::new(record))
     }
 
     fn session_text(&self) -> Option<String> {

@@ -146,9 +146,10 @@ impl Inbox {
             let next = self.waiting.pop_front()?;
             match self.folder.take(&next) {
                 Ok(file) => {
-                    let HostMessage::Message { text } = &file.message;
-                    let text = text.clone();
-                    return Some((file, text));
+                    if let HostMessage::Message { text, .. } = &file.message {
+                        let text = text.clone();
+                        return Some((file, text));
+                    }
                 }
                 Err(TakeError::Gone) => {}
                 Err(error @ TakeError::Rejected(_)) => tracing::warn!("{error}"),

@@ -16,12 +16,16 @@ const DEADLINE: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     markers: Markers,
+    /// Whether the host knows records with our own fields.
+    details: bool,
 }
 
 impl Output {
-    pub(crate) fn new(nonce: Option<&Nonce>) -> Self {
+    /// Records with `details` for our own launcher, plain ones for NanoClaw's.
+    pub(crate) fn new(nonce: Option<&Nonce>, details: bool) -> Self {
         Self {
             markers: Markers::new(nonce),
+            details,
         }
     }
 
@@ -31,6 +35,7 @@ impl Output {
     /// The host has closed the pipe, or does not read it.
     pub(crate) async fn write(&self, record: RunRecord) -> io::Result<()> {
         let markers = self.markers.clone();
+        let record = if self.details { record } else { record.plain() };
         let writing = spawn_blocking(move || {
             #[expect(clippy::disallowed_methods, reason = "this is the output module")]
             let stdout = io::stdout();

@@ -59,16 +59,14 @@ async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
     let input = match input::read().await {
         Ok(input) => input,
         Err(unreadable) => {
-            let output = Output::new(unreadable.nonce.as_ref());
+            let output = Output::new(unreadable.nonce.as_ref(), unreadable.nonce.is_some());
             let text = format!("Failed to parse input: {}", unreadable.error);
             return refuse(&output, text).await;
         }
     };
-    let nonce = input
-        .drawbridge
-        .as_ref()
-        .and_then(|options| options.nonce.as_ref());
-    let output = Output::new(nonce);
+    let options = input.drawbridge.as_ref();
+    let nonce = options.and_then(|options| options.nonce.as_ref());
+    let output = Output::new(nonce, options.is_some());
     let prompt = match ask_script(self_command, &input).await {
         Ok(Some(prompt)) => prompt,
         Ok(None) => return sleep_on(&output).await,
@@ -268,7 +266,7 @@ impl Supervisor {
                 }
                 Effect::Confirm(id) => self.inbox.confirm(id),
                 Effect::Write(record) => {
-                    if let Err(error) = self.output.write(record).await {
+                    if let Err(error) = self.output.write(*record).await {
                         tracing::error!("the host does not read records: {error}");
                         return Some(Exit::Infrastructure);
                     }
@@ -331,6 +329,9 @@ fn paths(input: &RunInput) -> RunPaths {
         workspace: PathBuf::from("/workspace/group"),
         ipc: PathBuf::from("/workspace/ipc"),
         home: std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
+        global: Some(PathBuf::from("/workspace/global")),
+        extra: Some(PathBuf::from("/workspace/extra")),
+        skills: Some(PathBuf::from("/workspace/skills")),
     })
 }
 
@@ -353,12 +354,7 @@ fn agent_options(options: RunOptions) -> anyhow::Result<AgentOptions> {
                 )
             })?,
     };
-    Ok(AgentOptions {
-        kind,
-        command: Vec::new(),
-        model: None,
-        max_turns: None,
-    })
+    Ok(AgentOptions::new(kind))
 }
 
 /// How the agent gets to the proxy; in sealed mode through a relay of our own.

@@ -48,7 +48,7 @@ impl Markers {
 }
 
 /// What the scanner found in the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ScanEvent {
     /// A whole record.
     Record(Box<RunRecord>),
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn nanoclaws_markers_stand_alone_on_their_lines() {
-        let text = String::from_utf8(written(&Markers::new(None), &answer("hi"))).unwrap();
+        let text = String::from_utf8(written(&Markers::new(None), &answer("hi").plain())).unwrap();
         assert_eq!(
             text,
             "\n---NANOCLAW_OUTPUT_START---\n\

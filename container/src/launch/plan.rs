@@ -140,10 +140,9 @@ fn mounts(endpoint: &Endpoint, folder: &RunFolder, group: &Group) -> Result<Vec<
 /// The agent, for the run input.
 pub(super) fn agent(settings: &RunSettings, program: Vec<String>) -> AgentOptions {
     AgentOptions {
-        kind: settings.agent,
         command: program,
         model: settings.model.clone(),
-        max_turns: None,
+        ..AgentOptions::new(settings.agent)
     }
 }
 
@@ -155,6 +154,7 @@ pub(super) fn paths(runtime: &Runtime, group: &Group) -> Option<RunPaths> {
             workspace: group.workspace(),
             ipc: group.ipc(),
             home: group.home(),
+            ..RunPaths::default()
         }),
     }
 }

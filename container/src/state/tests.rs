@@ -94,7 +94,7 @@ fn messages_go_to_the_input_folder_and_a_stale_close_is_removed() {
     let name = "main".parse().unwrap();
     let group = state.group(&name).unwrap();
     let text = "hi".to_owned();
-    group.send(&HostMessage::Message { text }).unwrap();
+    group.send(&HostMessage::text(text)).unwrap();
     group.close().unwrap();
     let input = group.ipc().join("input");
     assert_eq!(fs::read_dir(&input).unwrap().count(), 2);

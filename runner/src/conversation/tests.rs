@@ -89,7 +89,7 @@ impl World {
                     assert!(self.received.contains(&id), "confirmed without a receipt");
                     assert!(self.confirmed.insert(id), "confirmed twice");
                 }
-                Effect::Write(record) => self.records.push(record),
+                Effect::Write(record) => self.records.push(*record),
                 Effect::End(exit) => self.exit = Some(exit),
             }
         }

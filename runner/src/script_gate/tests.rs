@@ -26,6 +26,9 @@ async fn asked_within(
         workspace: workspace.path().to_owned(),
         ipc: PathBuf::new(),
         home: workspace.path().to_owned(),
+        global: None,
+        extra: None,
+        skills: None,
     };
     let input = RunInput {
         prompt: "Say it.".to_owned(),

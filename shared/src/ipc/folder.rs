@@ -136,6 +136,20 @@ impl InputFolder {
         Ok(count)
     }
 
+    /// When a waiting file was written.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn modified(&self, file: &Pending) -> io::Result<SystemTime> {
+        fs::symlink_metadata(self.input.join(&file.0))?.modified()
+    }
+
+    /// What a waiting file says, if it is a message; it goes on waiting.
+    #[must_use]
+    pub fn peek(&self, file: &Pending) -> Option<HostMessage> {
+        read_message(&self.input.join(&file.0)).ok()
+    }
+
     /// Moves a waiting file to `.taken` and reads it there.
     ///
     /// # Errors
@@ -247,12 +261,14 @@ fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
 /// Reads a message file, or says why it is none.
 fn read_message(path: &Path) -> Result<HostMessage, String> {
     let bytes = read_regular_file(path, MAX_MESSAGE_BYTES)?;
-    let HostMessage::Message { text } =
+    let message =
         json::from_slice_lossy(&bytes).map_err(|error| format!("not a message: {error}"))?;
-    if text.is_empty() {
-        return Err("the text is empty".to_owned());
+    match &message {
+        HostMessage::Message { text, attachments } if text.is_empty() && attachments.is_empty() => {
+            Err("the text is empty".to_owned())
+        }
+        _ => Ok(message),
     }
-    Ok(HostMessage::Message { text })
 }
 
 /// Reads a file that the agent may have put there: no link, no pipe, no flood.

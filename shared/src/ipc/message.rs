@@ -1,11 +1,15 @@
 //! Messages from the host to a running agent.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 /// One file in `input/`.
+///
+/// `message` is NanoClaw's, the others are ours. A type that is not known here
+/// is set aside, not lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum HostMessage {
@@ -13,7 +17,49 @@ pub enum HostMessage {
     Message {
         /// The text, as the user wrote it.
         text: String,
+        /// Files that came with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<Attachment>,
     },
+    /// The current turn stops; the conversation stays.
+    Interrupt,
+    /// The current turn stops and the run ends; messages that wait stay on disk.
+    Cancel,
+    /// From the next turn on another model answers.
+    SetModel {
+        /// The model, in the agent's own words.
+        model: String,
+    },
+    /// The conversation is summarised to make room.
+    Compact {
+        /// What the summary should keep.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instructions: Option<String>,
+    },
+    /// The conversation ends and a new one is begun with the next message.
+    Clear,
+}
+
+/// A file that came with a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// Where it is, relative to the group's folder.
+    pub path: PathBuf,
+    /// Its name, as the user knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl HostMessage {
+    /// A message of text only.
+    #[must_use]
+    pub const fn text(text: String) -> Self {
+        Self::Message {
+            text,
+            attachments: Vec::new(),
+        }
+    }
 }
 
 /// A name for a new message file: `<milliseconds>-<sequence>.json`.

@@ -11,7 +11,7 @@ mod message;
 
 pub use atomic::write_atomic;
 pub use folder::{CloseRequest, InputFolder, Pending, Refusal, TakeError, TakenFile};
-pub use message::{HostMessage, message_file_name};
+pub use message::{Attachment, HostMessage, message_file_name};
 
 /// Folder below the IPC folder that the host writes to.
 pub const INPUT: &str = "input";

@@ -30,10 +30,9 @@ pub(super) fn untied() -> SelfCommand {
 pub(super) fn spec(home: &Path, base_url: &str) -> AgentSpec {
     AgentSpec {
         options: AgentOptions {
-            kind: AgentKind::Builtin,
-            command: Vec::new(),
             model: Some("model-under-test".to_owned()),
             max_turns: Some(5),
+            ..AgentOptions::new(AgentKind::Builtin)
         },
         resume: None,
         workspace: home.to_owned(),

@@ -29,9 +29,9 @@ impl Ipc {
     }
 
     fn texts(&self) -> Vec<String> {
-        let text = |taken: Result<TakenFile, TakeError>| {
-            let HostMessage::Message { text } = taken.unwrap().message;
-            text
+        let text = |taken: Result<TakenFile, TakeError>| match taken.unwrap().message {
+            HostMessage::Message { text, .. } => text,
+            other => panic!("{other:?}"),
         };
         self.take_all().into_iter().map(text).collect()
     }

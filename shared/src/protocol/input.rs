@@ -1,9 +1,4 @@
-//! The two documents of a run: what the host writes to the runner's standard
-//! input, and the records the runner writes back.
-//!
-//! Field names and meanings are NanoClaw's, so that either side can be replaced
-//! by its counterpart there. Everything of ours is optional: on input it is the
-//! `drawbridge` object, on output the fields after `error`.
+//! What the host writes to the runner's standard input.
 
 use std::path::PathBuf;
 
@@ -68,6 +63,31 @@ pub struct RunOptions {
     /// needs them, a container does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<RunPaths>,
+    /// Whether to write records of kind [`RecordKind::Progress`] too.
+    ///
+    /// [`RecordKind::Progress`]: super::RecordKind::Progress
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub progress: bool,
+    /// Seconds without a sign of life after which a working agent counts as
+    /// stuck. A tool in flight that has a longer limit of its own extends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_after_seconds: Option<u64>,
+    /// What to do about old and large transcripts; nothing when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcripts: Option<TranscriptLimits>,
+}
+
+/// When transcripts are put away. The one in use is never touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TranscriptLimits {
+    /// Transcripts that were not written to for this many days are removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_days: Option<u32>,
+    /// A conversation whose transcript is larger, in bytes, is archived and
+    /// begun anew instead of resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
 }
 
 /// Which agent to drive, and how.
@@ -86,6 +106,31 @@ pub struct AgentOptions {
     /// Most model calls within one turn of the `builtin` agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
+    /// How hard the model is to think, in the agent's own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effort: Option<String>,
+    /// Tools the agent may use: the usual list when absent, none when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_tools: Option<Vec<String>>,
+    /// Tools the agent may not use; they win over the allowed ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disallowed_tools: Vec<String>,
+}
+
+impl AgentOptions {
+    /// An agent with its usual settings.
+    #[must_use]
+    pub const fn new(kind: AgentKind) -> Self {
+        Self {
+            kind,
+            command: Vec::new(),
+            model: None,
+            max_turns: None,
+            effort: None,
+            allowed_tools: None,
+            disallowed_tools: Vec::new(),
+        }
+    }
 }
 
 /// The agents the runner can drive.
@@ -171,7 +216,7 @@ impl AuthMode {
 }
 
 /// The folders of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunPaths {
     /// The agent's working directory; `/workspace/group` in a container.
@@ -180,101 +225,18 @@ pub struct RunPaths {
     pub ipc: PathBuf,
     /// The agent's home; `$HOME` in a container.
     pub home: PathBuf,
-}
-
-/// One output record of the runner.
-///
-/// NanoClaw's parser reads the first four fields. `result` is always present,
-/// null included, because it tests for that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunRecord {
-    /// Whether this is an answer or a failure.
-    pub status: RecordStatus,
-    /// The agent's answer; empty answers are null.
-    pub result: Option<String>,
-    /// Conversation to resume next time.
+    /// Folder shared by all groups, whose `CLAUDE.md` is read by the agents of
+    /// groups that are not the main one; `/workspace/global` in a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub new_session_id: Option<String>,
-    /// What failed; only with [`RecordStatus::Error`].
+    pub global: Option<PathBuf>,
+    /// Folder whose subfolders the agent may use too; `/workspace/extra` in a
+    /// container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// Whether a record is an answer or a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordStatus {
-    /// The turn ended well; `result` is the answer, or null.
-    Success,
-    /// Something failed; `error` says what.
-    Error,
-}
-
-/// What kind of failure an error record reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ErrorKind {
-    /// The run input, or a configuration in it, is wrong.
-    Input,
-    /// The credential was refused, or there is none.
-    Auth,
-    /// Too many requests or tokens.
-    RateLimit,
-    /// The model's provider is overloaded or failing.
-    Overload,
-    /// A budget or turn limit is used up.
-    Budget,
-    /// The conversation is too long for the model.
-    Context,
-    /// The agent could not start.
-    StartUp,
-    /// The agent ended in the middle of its work.
-    Crash,
-    /// A time limit ended the work.
-    Timeout,
-    /// The run was asked to stop.
-    Stopped,
-    /// Another failure of the model API.
-    Api,
-}
-
-/// Tokens that were used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Usage {
-    /// Tokens read, without those from a cache.
-    pub input_tokens: u64,
-    /// Tokens written.
-    pub output_tokens: u64,
-    /// Tokens read from a cache.
-    pub cache_read_tokens: u64,
-    /// Tokens written to a cache.
-    pub cache_write_tokens: u64,
-}
-
-impl RunRecord {
-    /// The record of an answer; an empty one becomes null.
-    #[must_use]
-    pub fn answer(result: Option<String>, session: Option<String>) -> Self {
-        Self {
-            status: RecordStatus::Success,
-            result: result.filter(|text| !text.is_empty()),
-            new_session_id: session,
-            error: None,
-        }
-    }
-
-    /// The record of a failure.
-    #[must_use]
-    pub fn failure(error: impl Into<String>, session: Option<String>) -> Self {
-        Self {
-            status: RecordStatus::Error,
-            result: None,
-            new_session_id: session,
-            error: Some(error.into()),
-        }
-    }
+    pub extra: Option<PathBuf>,
+    /// Folder of skills to give to the agent; `/workspace/skills` in a
+    /// container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skills: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -303,24 +265,6 @@ mod tests {
             error.to_string().contains("unknown field `sandbox`"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn records_hold_nanoclaws_fields_and_no_others() {
-        let records = [
-            RunRecord::answer(Some("hi".into()), Some("s1".into())),
-            RunRecord::answer(Some(String::new()), None),
-            RunRecord::failure("broke", None),
-        ];
-        let lines: Vec<_> = records
-            .iter()
-            .map(|r| serde_json::to_string(r).unwrap())
-            .collect();
-        insta::assert_snapshot!(lines.join("\n"), @r#"
-        {"status":"success","result":"hi","newSessionId":"s1"}
-        {"status":"success","result":null}
-        {"status":"error","result":null,"error":"broke"}
-        "#);
     }
 
     #[test]
