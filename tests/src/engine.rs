@@ -143,6 +143,31 @@ impl HostProcess {
         Self::all().into_iter().filter(carries).collect()
     }
 
+    /// The processes that a process has started, directly or not.
+    #[must_use]
+    pub fn descendants_of(id: u32) -> Vec<Self> {
+        let mut found = vec![Self(id)];
+        let mut all = Self::all();
+        loop {
+            let (children, others): (Vec<_>, Vec<_>) = all.iter().partition(|process| {
+                found
+                    .iter()
+                    .any(|parent| process.parent() == Some(parent.0))
+            });
+            if children.is_empty() {
+                found.remove(0);
+                return found;
+            }
+            found.extend(children);
+            all = others;
+        }
+    }
+
+    fn parent(self) -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+    }
+
     /// Its command line, arguments separated by spaces; empty when it is gone.
     #[must_use]
     pub fn command_line(self) -> String {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod harness;
+mod launcher;
 mod proxy;
 mod rules;
 mod runner;
