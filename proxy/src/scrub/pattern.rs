@@ -104,10 +104,8 @@ impl Patterns {
         }
         // At the very end there may be less than a prefix.
         let rest = bytes.len().saturating_sub(PREFIX_BYTES - 1)..bytes.len();
-        let beginning = beginning.or_else(|| {
-            let mut starts = rest.filter(|start| self.is_beginning(&bytes[*start..]));
-            starts.next()
-        });
+        let mut starts = rest.filter(|start| self.is_beginning(&bytes[*start..]));
+        let beginning = beginning.into_iter().chain(starts.next()).min();
         beginning.map_or(0, |start| bytes.len() - start)
     }
 

@@ -148,6 +148,12 @@ fn overlapping_occurrences_are_masked_together() {
 }
 
 #[test]
+fn a_beginning_is_held_although_a_shorter_pattern_begins_behind_it() {
+    let set = patterns(&[b"b", b"ba", b"cbb"]);
+    assert_eq!(scrub(&set, split(b"cbb", &[1])), b"***");
+}
+
+#[test]
 fn no_patterns_mean_no_change() {
     let set = Patterns::none().unwrap();
     assert!(set.is_empty());
