@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::stderr;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     /// Starts a program that dies with its parent.
     #[command(hide = true)]
     Tied(TiedArgs),
+    /// Serves the tools through which an agent reaches the host (MCP, stdio).
+    Mcp(McpArgs),
     /// Reports what this container can see and reach, for `drawbridge doctor`.
     #[command(hide = true)]
     Probe(ProbeArgs),
@@ -61,6 +64,17 @@ pub(crate) struct TiedArgs {
     pub(crate) program: Vec<OsString>,
 }
 
+/// Arguments of `mcp`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct McpArgs {
+    /// The IPC folder.
+    #[arg(long, default_value = "/workspace/ipc")]
+    pub(crate) ipc: PathBuf,
+    /// The group's folder.
+    #[arg(long, default_value = "/workspace/group")]
+    pub(crate) workspace: PathBuf,
+}
+
 fn parse_process_id(text: &str) -> Result<Pid, &'static str> {
     let positive = text.parse().ok().filter(|id: &i32| *id > 0);
     positive.and_then(Pid::from_raw).ok_or("not a process id")
@@ -79,8 +93,8 @@ pub(crate) fn report(error: &clap::Error) -> Exit {
 
 /// Sends logs to standard error, each line with NanoClaw's prefix.
 pub(crate) fn log_to_stderr() {
-    let filter =
-        EnvFilter::try_from_env("DRAWBRIDGE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("DRAWBRIDGE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,rmcp=warn"));
     // A second call, in a test or in the launcher's process, changes nothing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -14,6 +14,7 @@ mod cli;
 mod conversation;
 mod inbox;
 mod input;
+mod mcp;
 mod output;
 pub mod probe;
 mod reaper;
@@ -22,6 +23,7 @@ mod script_gate;
 mod shell;
 mod supervisor;
 mod tied;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -77,6 +79,7 @@ pub fn main_impl(self_command: &SelfCommand, args: impl IntoIterator<Item = OsSt
     {
         Command::Run(life) => reaper::main(self_command, &life),
         Command::Supervise(life) => supervisor::main(self_command, &life),
+        Command::Mcp(args) => mcp::main(args),
         Command::Tied(args) => tied::main(&args),
         Command::Probe(args) => probe::main(&args),
     }

@@ -5,10 +5,12 @@
 //! agent and is not yet confirmed, `.rejected` holds what could not be read,
 //! each with the reason beside it. Nothing is deleted before it is confirmed.
 
+mod answer;
 mod atomic;
 mod folder;
 mod message;
 
+pub use answer::Answer;
 pub use atomic::write_atomic;
 pub use folder::{CloseRequest, InputFolder, Pending, Refusal, TakeError, TakenFile};
 pub use message::{Attachment, HostMessage, message_file_name};
@@ -24,3 +26,9 @@ pub const TAKEN: &str = ".taken";
 pub const REJECTED: &str = ".rejected";
 /// Largest message file, in bytes.
 pub const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
+/// Folder below the IPC folder for what the agent wants said.
+pub const MESSAGES: &str = "messages";
+/// Folder below the IPC folder for what the agent wants scheduled or registered.
+pub const TASKS: &str = "tasks";
+/// Folder below the IPC folder in which a host answers requests; see [`Answer`].
+pub const ANSWERS: &str = "answers";

@@ -1,0 +1,500 @@
+//! `agent-runner mcp`, as an MCP client and a host see it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy does not see that helpers of tests are tests"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running server with its folders.
+struct Mcp {
+    child: Child,
+    stdin: ChildStdin,
+    lines: mpsc::Receiver<String>,
+    next_id: u64,
+    folder: tempfile::TempDir,
+}
+
+impl Mcp {
+    fn start(is_main: bool) -> Self {
+        let mut mcp = Self::spawn(is_main);
+        mcp.rpc(
+            "initialize",
+            &json!({"protocolVersion": "2025-11-25", "capabilities": {},
+                    "clientInfo": {"name": "test", "version": "0"}}),
+        );
+        mcp.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+        mcp
+    }
+
+    fn spawn(is_main: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("ipc")).unwrap();
+        fs::create_dir(folder.path().join("group")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
+            .arg("mcp")
+            .arg("--ipc")
+            .arg(folder.path().join("ipc"))
+            .arg("--workspace")
+            .arg(folder.path().join("group"))
+            .env("NANOCLAW_CHAT_JID", "1@g.us")
+            .env("NANOCLAW_GROUP_FOLDER", "family")
+            .env("NANOCLAW_IS_MAIN", if is_main { "1" } else { "0" })
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .try_for_each(|line| sender.send(line.unwrap()))
+        });
+        Self {
+            stdin: child.stdin.take().unwrap(),
+            child,
+            lines,
+            next_id: 0,
+            folder,
+        }
+    }
+
+    fn write(&mut self, message: &Value) {
+        writeln!(self.stdin, "{message}").unwrap();
+    }
+
+    fn rpc(&mut self, method: &str, params: &Value) -> Value {
+        let id = self.begin(method, params);
+        self.answer(id)
+    }
+
+    fn begin(&mut self, method: &str, params: &Value) -> u64 {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.write(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        id
+    }
+
+    fn answer(&self, id: u64) -> Value {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE).unwrap();
+            let message: Value = serde_json::from_str(&line).unwrap();
+            if message["id"] == id {
+                return message;
+            }
+        }
+    }
+
+    /// Calls a tool: whether it failed, and what it said.
+    fn call(&mut self, tool: &str, arguments: &Value) -> (bool, String) {
+        let answer = self.rpc("tools/call", &json!({"name": tool, "arguments": arguments}));
+        said(&answer)
+    }
+
+    fn ipc(&self, name: &str) -> PathBuf {
+        self.folder.path().join("ipc").join(name)
+    }
+
+    fn group(&self) -> PathBuf {
+        self.folder.path().join("group")
+    }
+
+    /// The one request in a folder, without what differs from run to run, and
+    /// the name of its file.
+    fn request(&self, folder: &str) -> (Value, String) {
+        let (name, text) = wait_for_request(&self.ipc(folder));
+        let mut request: Value = serde_json::from_str(&text).unwrap();
+        let stamp = request["timestamp"].take();
+        let stamp = stamp.as_str().unwrap();
+        assert!(stamp.len() == 24 && stamp.ends_with('Z'), "{stamp}");
+        request.as_object_mut().unwrap().remove("timestamp");
+        fs::remove_file(self.ipc(folder).join(&name)).unwrap();
+        (request, name)
+    }
+
+    /// Answers as a host that does.
+    fn host_answers(&self, name: &str, answer: &Value) {
+        let path = self.ipc("answers").join(name);
+        fs::write(path.with_extension("tmp"), answer.to_string()).unwrap();
+        fs::rename(path.with_extension("tmp"), path).unwrap();
+    }
+}
+
+impl Drop for Mcp {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn said(answer: &Value) -> (bool, String) {
+    let result = &answer["result"];
+    let text = result["content"][0]["text"].as_str();
+    let text = text.unwrap_or_else(|| panic!("no text in {answer}"));
+    (result["isError"] == true, text.to_owned())
+}
+
+fn wait_for_request(folder: &Path) -> (String, String) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        if let Some(name) = names.into_iter().find(|name| name.ends_with(".json")) {
+            let text = fs::read_to_string(folder.join(&name)).unwrap();
+            return (name, text);
+        }
+        assert!(
+            Instant::now() < deadline,
+            "no request in {}",
+            folder.display()
+        );
+        thread::yield_now();
+    }
+}
+
+const QUEUED: &str = "Queued for the host; it has not confirmed this.";
+
+#[test]
+fn the_tools_have_nanoclaws_names_and_parameters() {
+    let mut mcp = Mcp::start(false);
+    let listed = mcp.rpc("tools/list", &json!({}));
+    let mut tools: Vec<_> = listed["result"]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(describe)
+        .collect();
+    tools.sort();
+    insta::assert_snapshot!(tools.join("\n"), @"
+    ask_user(question, options?, timeout_seconds?)
+    cancel_task(task_id)
+    list_tasks()
+    pause_task(task_id)
+    register_group(folder, jid, name, trigger, requiresTrigger?)
+    resume_task(task_id)
+    schedule_task(prompt, schedule_type, schedule_value, context_mode?, script?, target_group_jid?)
+    send_file(path, filename?, text?)
+    send_message(text, sender?)
+    update_task(task_id, prompt?, schedule_type?, schedule_value?, script?)
+    ");
+}
+
+fn describe(tool: &Value) -> String {
+    let schema = &tool["inputSchema"];
+    let required: Vec<_> = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    let names = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name);
+    let mut names: Vec<_> = names
+        .map(|name| (!required.contains(&&json!(name)), name))
+        .map(|(optional, name)| {
+            (
+                optional,
+                format!("{name}{}", if optional { "?" } else { "" }),
+            )
+        })
+        .collect();
+    names.sort();
+    let names: Vec<_> = names.into_iter().map(|(_, name)| name).collect();
+    format!("{}({})", tool["name"].as_str().unwrap(), names.join(", "))
+}
+
+#[test]
+fn the_newer_handshake_is_answered_without_delay() {
+    let mut mcp = Mcp::spawn(false);
+    let started = Instant::now();
+    let answer = mcp.rpc("server/discover", &json!({"_meta": {}}));
+    assert!(answer.get("result").is_some() || answer.get("error").is_some());
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_message_is_queued_when_the_host_does_not_answer() {
+    let mut mcp = Mcp::start(false);
+    let (failed, text) = mcp.call(
+        "send_message",
+        &json!({"text": "hi", "sender": "Researcher"}),
+    );
+    assert_eq!((failed, text.as_str()), (false, QUEUED));
+    let (request, name) = mcp.request("messages");
+    assert_eq!(
+        request,
+        json!({"type": "message", "chatJid": "1@g.us", "text": "hi", "sender": "Researcher",
+               "groupFolder": "family"})
+    );
+    let (millis, rest) = name.split_once('-').unwrap();
+    assert!(
+        millis.len() == 13 && rest.len() == "abcdef.json".len(),
+        "{name}"
+    );
+    assert!(mcp.call("send_message", &json!({"text": " "})).0);
+}
+
+/// NanoClaw's host may be replaced by a program that does not parse JSON well.
+#[test]
+fn a_request_is_pretty_printed_in_nanoclaws_order() {
+    let mut mcp = Mcp::start(false);
+    mcp.call("send_message", &json!({"text": "hi"}));
+    let (_, text) = wait_for_request(&mcp.ipc("messages"));
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| !line.contains("timestamp"))
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    {
+      "type": "message",
+      "chatJid": "1@g.us",
+      "text": "hi",
+      "groupFolder": "family",
+    }
+    "#);
+}
+
+#[test]
+fn the_hosts_answer_reaches_the_agent() {
+    let mut mcp = Mcp::start(false);
+    fs::create_dir(mcp.ipc("answers")).unwrap();
+    for (answer, expected) in [
+        (json!({"ok": true}), (false, "Message sent.")),
+        (
+            json!({"ok": true, "text": "Sent to 3 people."}),
+            (false, "Sent to 3 people."),
+        ),
+        (
+            json!({"ok": false, "text": "not your chat"}),
+            (true, "The host refused: not your chat"),
+        ),
+    ] {
+        let arguments = json!({"name": "send_message", "arguments": {"text": "hi"}});
+        let id = mcp.begin("tools/call", &arguments);
+        let (_, name) = mcp.request("messages");
+        mcp.host_answers(&name, &answer);
+        let (failed, text) = said(&mcp.answer(id));
+        assert_eq!((failed, text.as_str()), expected);
+    }
+}
+
+#[test]
+fn a_question_is_answered_or_times_out() {
+    let mut mcp = Mcp::start(false);
+    let question = json!({"question": "Tea?", "options": ["yes", "no"]});
+    let (failed, text) = mcp.call("ask_user", &question);
+    assert!(
+        failed && text.starts_with("This host cannot ask the user"),
+        "{text}"
+    );
+
+    fs::create_dir(mcp.ipc("answers")).unwrap();
+    let id = mcp.begin(
+        "tools/call",
+        &json!({"name": "ask_user", "arguments": question}),
+    );
+    let (request, name) = mcp.request("messages");
+    assert_eq!(
+        request,
+        json!({"type": "ask_user", "chatJid": "1@g.us", "question": "Tea?",
+               "options": ["yes", "no"], "timeoutSeconds": 300, "groupFolder": "family"})
+    );
+    mcp.host_answers(&name, &json!({"ok": true, "text": "yes"}));
+    assert_eq!(said(&mcp.answer(id)), (false, "yes".to_owned()));
+
+    let late = mcp.call(
+        "ask_user",
+        &json!({"question": "Tea?", "timeout_seconds": 1}),
+    );
+    assert_eq!(late, (true, "No answer within 1 seconds.".to_owned()));
+}
+
+#[test]
+fn a_task_is_scheduled_with_every_kind_of_schedule() {
+    let mut mcp = Mcp::start(false);
+    for (kind, value) in [
+        ("cron", "0 9 * * *"),
+        ("interval", "300000"),
+        ("once", "2026-12-01T09:00:00"),
+    ] {
+        let (failed, text) = mcp.call(
+            "schedule_task",
+            &json!({"prompt": "water", "schedule_type": kind, "schedule_value": value,
+                    "target_group_jid": "2@g.us"}),
+        );
+        assert!(!failed && text.ends_with(QUEUED), "{text}");
+        let (mut request, _) = mcp.request("tasks");
+        let id = request["taskId"].take();
+        assert!(text.contains(id.as_str().unwrap()), "{text}");
+        assert_eq!(
+            request,
+            json!({"type": "schedule_task", "taskId": null, "prompt": "water",
+                   "schedule_type": kind, "schedule_value": value, "context_mode": "group",
+                   "targetJid": "1@g.us", "createdBy": "family"})
+        );
+    }
+    for (kind, value) in [
+        ("cron", "daily"),
+        ("interval", "0"),
+        ("once", "2026-12-01T09:00:00Z"),
+    ] {
+        let arguments = json!({"prompt": "x", "schedule_type": kind, "schedule_value": value});
+        assert!(mcp.call("schedule_task", &arguments).0, "{kind} {value}");
+    }
+    assert_eq!(fs::read_dir(mcp.ipc("tasks")).unwrap().count(), 0);
+}
+
+#[test]
+fn the_main_group_may_schedule_for_others_and_register_groups() {
+    let mut mcp = Mcp::start(true);
+    let task = json!({"prompt": "x", "schedule_type": "interval", "schedule_value": "1",
+                      "context_mode": "isolated", "target_group_jid": "2@g.us",
+                      "script": "echo '{\"wakeAgent\":true}'"});
+    assert!(!mcp.call("schedule_task", &task).0);
+    let (request, _) = mcp.request("tasks");
+    assert_eq!(request["targetJid"], "2@g.us");
+    assert_eq!(request["context_mode"], "isolated");
+    assert_eq!(request["script"], task["script"]);
+
+    let group = json!({"jid": "3@g.us", "name": "Three", "folder": "three", "trigger": "@Andy"});
+    assert_eq!(
+        mcp.call("register_group", &group),
+        (false, QUEUED.to_owned())
+    );
+    let (request, _) = mcp.request("tasks");
+    let mut expected = group.clone();
+    expected["type"] = json!("register_group");
+    assert_eq!(request, expected);
+    let bad = json!({"jid": "3@g.us", "name": "Three", "folder": "../three", "trigger": "@Andy"});
+    assert!(mcp.call("register_group", &bad).0);
+
+    let mut other = Mcp::start(false);
+    let refused = other.call("register_group", &group);
+    assert_eq!(
+        refused,
+        (
+            true,
+            "Only the main group can register new groups.".to_owned()
+        )
+    );
+}
+
+#[test]
+fn tasks_are_listed_from_the_hosts_snapshot() {
+    let mut mcp = Mcp::start(false);
+    assert_eq!(
+        mcp.call("list_tasks", &json!({})).1,
+        "No scheduled tasks found."
+    );
+    let snapshot = json!([
+        {"id": "a", "groupFolder": "family", "prompt": "water the plants", "schedule_type": "cron",
+         "schedule_value": "0 9 * * *", "status": "active", "next_run": "2026-12-01T09:00:00.000Z"},
+        {"id": "b", "groupFolder": "other", "prompt": "x", "schedule_type": "once",
+         "schedule_value": "2026-12-01T09:00:00", "status": "paused", "next_run": null},
+    ]);
+    fs::write(mcp.ipc("current_tasks.json"), snapshot.to_string()).unwrap();
+    assert_eq!(
+        mcp.call("list_tasks", &json!({})).1,
+        "Scheduled tasks:\n- [a] water the plants... (cron: 0 9 * * *) - active, next: \
+         2026-12-01T09:00:00.000Z"
+    );
+
+    // A new value is checked against the kind that the task has.
+    let update = |value: &str| json!({"task_id": "a", "schedule_value": value});
+    assert!(mcp.call("update_task", &update("300000")).0);
+    assert!(!mcp.call("update_task", &update("0 8 * * *")).0);
+    let (request, _) = mcp.request("tasks");
+    assert_eq!(
+        request,
+        json!({"type": "update_task", "taskId": "a", "groupFolder": "family", "isMain": false,
+               "schedule_value": "0 8 * * *"})
+    );
+    assert!(
+        mcp.call(
+            "update_task",
+            &json!({"task_id": "zzz", "schedule_value": "1"})
+        )
+        .0
+    );
+    assert!(
+        mcp.call(
+            "update_task",
+            &json!({"task_id": "a", "schedule_type": "once"})
+        )
+        .0
+    );
+    let once = json!({"task_id": "a", "schedule_type": "once", "schedule_value": "tomorrow"});
+    assert!(mcp.call("update_task", &once).0);
+    let interval = json!({"task_id": "a", "schedule_type": "interval", "schedule_value": "5"});
+    assert!(!mcp.call("update_task", &interval).0);
+}
+
+#[test]
+fn tasks_are_paused_resumed_and_cancelled() {
+    let mut mcp = Mcp::start(false);
+    for tool in ["pause_task", "resume_task", "cancel_task"] {
+        assert_eq!(
+            mcp.call(tool, &json!({"task_id": "a"})),
+            (false, QUEUED.to_owned())
+        );
+        let (request, _) = mcp.request("tasks");
+        assert_eq!(
+            request,
+            json!({"type": tool, "taskId": "a", "groupFolder": "family", "isMain": false})
+        );
+    }
+}
+
+#[test]
+fn only_files_of_the_group_can_be_sent() {
+    let mut mcp = Mcp::start(false);
+    fs::write(mcp.group().join("report.pdf"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", mcp.group().join("link")).unwrap();
+    let path = mcp.group().join("report.pdf");
+    assert!(
+        !mcp.call("send_file", &json!({"path": path, "text": "here"}))
+            .0
+    );
+    let (request, _) = mcp.request("messages");
+    assert_eq!(
+        request,
+        json!({"type": "file", "chatJid": "1@g.us", "path": "report.pdf",
+               "filename": "report.pdf", "text": "here", "groupFolder": "family"})
+    );
+    for bad in ["link", "../ipc", "/etc/hostname", "none"] {
+        assert!(mcp.call("send_file", &json!({"path": bad})).0, "{bad}");
+    }
+}
+
+#[test]
+fn it_ends_with_its_client() {
+    let mut mcp = Mcp::start(false);
+    let stdin = std::mem::replace(&mut mcp.stdin, null_stdin());
+    drop(stdin);
+    let deadline = Instant::now() + DEADLINE;
+    while mcp.child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "the server is still there");
+        thread::yield_now();
+    }
+}
+
+fn null_stdin() -> ChildStdin {
+    let mut child = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    child.wait().unwrap();
+    stdin
+}
