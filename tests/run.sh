@@ -10,9 +10,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly CLAUDE_VERSION=2.1.329
+# A pinned version, from the file that `drawbridge build-image` reads as well.
+pinned() { sed -n "s/^$1 = \"\(.*\)\"$/\1/p" container/image/versions.toml; }
+CLAUDE_VERSION=$(pinned claude-code) BASE_IMAGE=$(pinned base)
+readonly CLAUDE_VERSION BASE_IMAGE
 readonly CARGO_DENY_VERSION=0.20.2
-readonly BASE_IMAGE=debian:bookworm-slim
 readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}

@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
 
 use crate::config::{Key, TypedSettings};
+use crate::demo::DemoArgs;
+use crate::doctor::DoctorArgs;
+use crate::image::BuildArgs;
 
 /// Runs coding agents in sealed containers that hold no keys.
 #[derive(Debug, Parser)]
@@ -21,6 +24,13 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run an agent, print its answer, and take follow-up messages.
     Run(Box<RunArgs>),
+    /// Show how it all works, with a stand-in for the model: needs no key, no
+    /// account and no container engine.
+    Demo(DemoArgs),
+    /// Build an image with an agent in it, without a network.
+    BuildImage(BuildArgs),
+    /// Check all that a run needs, from outside and from inside a container.
+    Doctor(Box<DoctorArgs>),
     /// Remove what killed runs left behind.
     Clean,
     /// Look at the configuration.

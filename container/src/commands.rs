@@ -24,17 +24,33 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     let done = block_on(async {
         let state = State::open()?;
         orphans::sweep(&state).await?;
-        launch(request(args)?, &state, reporter).await
+        launch(request(args)?, &state, reporter.clone()).await
     });
     reporter.report(&Event::exit(&done));
     done
 }
 
-fn request(args: &RunArgs) -> Result<Request> {
+/// Settings and credentials, as every run resolves them.
+pub(crate) fn settle(flags: &SettingArgs) -> Result<(RunSettings, Result<ProxyConfig>)> {
+    let file = None;
+    let (settings, _) = resolve(flags, file)?;
+    Ok((settings, credentials(file)))
+}
+
+fn credentials(file: Option<&ConfigFile>) -> Result<ProxyConfig> {
     let environment = Environment::observe()
         .context(|| Error::not_started("the working directory cannot be read"))?;
-    let file = None;
-    let (settings, _) = resolve(&args.settings, file)?;
+    let proxy = ProxyConfig::resolve(file, &environment)
+        .context(|| Error::usage("the proxy's configuration is not valid"))?;
+    proxy.require_credentials().context(|| {
+        Error::not_started("no credential for the model API")
+            .hint("set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN, or write it to .env")
+    })?;
+    Ok(proxy)
+}
+
+fn request(args: &RunArgs) -> Result<Request> {
+    let (settings, proxy) = settle(&args.settings)?;
     let group: Option<GroupName> = args
         .group
         .as_deref()
@@ -45,19 +61,12 @@ fn request(args: &RunArgs) -> Result<Request> {
         return Err(Error::usage("--agent command needs a program")
             .hint("give it behind two dashes: --agent command -- PROGRAM ARGUMENTS"));
     }
-    let proxy = ProxyConfig::resolve(file, &environment)
-        .context(|| Error::usage("the proxy's configuration is not valid"))?;
-    proxy.require_credentials().context(|| {
-        Error::not_started("no credential for the model API")
-            .hint("set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN, or write it to .env")
-    })?;
     Ok(Request {
         prompt: follow_ups::read_prompt(&args.prompt)?,
         group,
-        settings,
         program: args.program.clone(),
         follow_ups: follow_ups::Source::of(&args.prompt, args.json),
-        proxy,
+        ..Request::new(settings, proxy?)
     })
 }
 

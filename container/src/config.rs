@@ -182,7 +182,28 @@ pub(crate) struct Layers<'a> {
     pub(crate) file: Option<(&'a Path, &'a toml::Table)>,
 }
 
+/// Settings that this program gives itself.
+struct Fixed<'a>(&'a [(Key, &'a str)]);
+
+impl TypedSettings for Fixed<'_> {
+    fn typed(&self, key: Key) -> Option<&str> {
+        let found = self.0.iter().find(|(name, _)| *name == key);
+        found.map(|(_, value)| *value)
+    }
+}
+
 impl RunSettings {
+    /// The given values and otherwise the defaults, whatever the caller's
+    /// configuration says.
+    pub(crate) fn fixed(values: &[(Key, &str)]) -> Result<Self> {
+        let (settings, _) = Self::resolve(&Layers {
+            flags: &Fixed(values),
+            environment: &|_| None,
+            file: None,
+        })?;
+        Ok(settings)
+    }
+
     /// Settles all settings, and tells where each comes from.
     pub(crate) fn resolve(layers: &Layers<'_>) -> Result<(Self, Vec<Shown>)> {
         layers.refuse_unknown_keys()?;
@@ -210,7 +231,7 @@ impl RunSettings {
 
 /// The image that `build-image` makes for an agent. The `command` agent runs
 /// in the small one, which has a shell.
-fn default_image(agent: AgentKind) -> String {
+pub(crate) fn default_image(agent: AgentKind) -> String {
     let name = match agent {
         AgentKind::Claude => "claude",
         AgentKind::Builtin | AgentKind::Command => "builtin",

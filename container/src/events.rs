@@ -4,6 +4,7 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, RunId};
 use drawbridge_shared::protocol::{AgentKind, RecordStatus, RunRecord};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::output;
@@ -72,26 +73,30 @@ const fn class(exit: Exit) -> &'static str {
 }
 
 /// Where events go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Reporter {
     /// Answers on standard output, the rest on standard error.
     Person,
     /// Every event as a line of JSON on standard output.
     Json,
+    /// To another part of this program.
+    Channel(mpsc::UnboundedSender<Event>),
 }
 
 impl Reporter {
-    pub(crate) fn report(self, event: &Event) {
+    pub(crate) fn report(&self, event: &Event) {
         match self {
             Self::Json => match serde_json::to_string(event) {
                 Ok(line) => output::data_line(&line),
                 Err(error) => output::note(&format!("warning: an event is lost: {error}")),
             },
             Self::Person => report_to_person(event),
+            // A listener that has gone away has heard enough.
+            Self::Channel(listener) => drop(listener.send(event.clone())),
         }
     }
 
-    pub(crate) fn warn(self, message: impl Into<String>) {
+    pub(crate) fn warn(&self, message: impl Into<String>) {
         let message = message.into();
         self.report(&Event::Warning { message });
     }

@@ -23,7 +23,7 @@ pub(crate) enum FollowUp {
 }
 
 /// Where follow-ups come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Source {
     /// Nowhere; the conversation ends with the first answer.
     None,
@@ -31,6 +31,8 @@ pub(crate) enum Source {
     Terminal,
     /// A program writes `{"type":"message","text":..}` and `{"type":"close"}`.
     Ndjson,
+    /// Another part of this program.
+    Given(mpsc::Receiver<FollowUp>),
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
         let parse = match self {
             // The sender is dropped, so the channel is at its end.
             Self::None => return receiver,
+            Self::Given(receiver) => return receiver,
             Self::Terminal => typed,
             Self::Ndjson => ndjson,
         };

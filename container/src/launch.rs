@@ -49,6 +49,24 @@ pub(crate) struct Request {
     /// The proxy's configuration; made before, so that a missing credential is
     /// refused before anything starts.
     pub(crate) proxy: ProxyConfig,
+    /// Subcommand of the container's runner; a conversation when empty.
+    pub(crate) runner_args: Vec<String>,
+}
+
+impl Request {
+    /// A conversation of which nothing is kept, and whose prompt is still to
+    /// be set.
+    pub(crate) const fn new(settings: RunSettings, proxy: ProxyConfig) -> Self {
+        Self {
+            prompt: String::new(),
+            group: None,
+            settings,
+            program: Vec::new(),
+            follow_ups: follow_ups::Source::None,
+            proxy,
+            runner_args: Vec::new(),
+        }
+    }
 }
 
 /// Runs an agent to the end of its conversation.
@@ -87,7 +105,8 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
     let input = plan::run_input(request.prompt, &group, settings, input);
     let plan = plan::Plan::of(
         &run, &runtime, settings, &endpoint, state, &folder, &mut group,
-    )?;
+    )?
+    .with_runner_args(request.runner_args);
     reporter.report(&plan.start_event(settings));
     let mut program = start(&plan, &mut folder, &input, &session)?;
 

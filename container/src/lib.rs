@@ -8,16 +8,22 @@ mod cli;
 mod commands;
 mod config;
 mod conversation;
+mod demo;
+mod doctor;
 mod error;
 mod events;
 mod follow_ups;
+mod image;
 mod interrupt;
 mod launch;
 mod orphans;
 mod output;
+mod paint;
 mod process;
+mod progress;
 mod runtime;
 mod spec;
+mod standin;
 mod state;
 
 use std::ffi::OsString;
@@ -49,6 +55,9 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
     log_to_stderr();
     let done = match cli.command {
         Command::Run(args) => commands::run(&args),
+        Command::Demo(args) => demo::command(&args),
+        Command::BuildImage(args) => image::command(&args),
+        Command::Doctor(args) => doctor::command(&args),
         Command::Clean => commands::clean(),
         Command::Config { command } => commands::config(&command),
     };

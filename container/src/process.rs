@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use drawbridge_runner::SelfCommand;
+use drawbridge_shared::env;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
@@ -102,6 +103,17 @@ impl Argv {
             HOST_VARIABLES.iter().any(|known| name == *known)
                 || name.as_encoded_bytes().starts_with(b"LC_")
         })
+    }
+
+    /// The command of a tool that builds something: such tools take settings
+    /// from all over the environment, but have no use for our credentials.
+    pub(crate) fn tool_command(&self) -> Command {
+        let credentials = [
+            env::ANTHROPIC_API_KEY,
+            env::ANTHROPIC_AUTH_TOKEN,
+            env::CLAUDE_CODE_OAUTH_TOKEN,
+        ];
+        self.command(|name| !credentials.iter().any(|secret| name == *secret))
     }
 
     fn command(&self, is_allowed: impl Fn(&OsStr) -> bool) -> Command {

@@ -280,6 +280,11 @@ impl Cpus {
         }
     }
 
+    /// In thousandths of one processor.
+    pub(crate) const fn thousandths(self) -> u32 {
+        self.thousandths
+    }
+
     /// No more than this machine has; engines refuse to promise more.
     #[must_use]
     pub(crate) fn at_most_of_this_machine(self) -> Self {

@@ -69,8 +69,7 @@ impl Attempt {
 pub struct ProxyAnswer {
     /// Asked without a token; 401 is right.
     pub without_token: Result<u16, String>,
-    /// Asked with the run's token, on a path that the proxy answers itself;
-    /// 200 is right.
+    /// Asked with the run's token; 200 is right.
     pub with_token: Result<u16, String>,
 }
 

@@ -81,6 +81,13 @@ impl Plan {
         })
     }
 
+    /// The same with a subcommand of the runner, which is the last word of the
+    /// argument list in a container.
+    pub(super) fn with_runner_args(mut self, args: Vec<String>) -> Self {
+        self.argv.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
     pub(super) const fn run(&self) -> &RunId {
         &self.run
     }

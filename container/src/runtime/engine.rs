@@ -77,6 +77,29 @@ impl Engine {
         facts.context(stopped)
     }
 
+    /// The engine's version, for people.
+    pub(crate) async fn version(self) -> Result<String> {
+        let format = match self {
+            Self::Docker => "{{.Server.Version}} on {{.Server.Os}}/{{.Server.Arch}}",
+            Self::Podman => "{{.Client.Version}} on {{.Client.OsArch}}",
+        };
+        let failed = || Error::infrastructure("its version cannot be read");
+        let answer = self.ask(&["version", "--format", format], ANSWER).await;
+        Ok(answer.context(failed)?.stdout.trim().to_owned())
+    }
+
+    /// The value of one of an image's labels; empty when it has none.
+    pub(crate) async fn image_label(self, image: &ImageRef, label: &str) -> Result<String> {
+        let (name, format) = (
+            image.to_string(),
+            format!("{{{{index .Config.Labels {label:?}}}}}"),
+        );
+        let failed = || Error::infrastructure(format!("the labels of {image} cannot be read"));
+        let args = ["image", "inspect", "--format", &format, &name];
+        let answer = self.ask(&args, ANSWER).await.context(failed)?;
+        Ok(answer.stdout.trim().to_owned())
+    }
+
     /// Makes sure that the image is there; it is never pulled.
     pub(crate) async fn require_image(self, image: &ImageRef) -> Result<()> {
         let (program, name) = (self.program(), image.to_string());

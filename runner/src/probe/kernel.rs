@@ -49,7 +49,8 @@ pub struct Limits {
 /// Interfaces, routes and name servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// Names of all interfaces.
+    /// Names of the interfaces that are up. Some kernels put tunnel interfaces
+    /// that are down into every network namespace.
     pub interfaces: Vec<String>,
     /// Routes that do not lead to the loopback interface.
     pub routes: Vec<String>,
@@ -178,6 +179,7 @@ pub(super) fn network() -> Network {
     let mut interfaces: Vec<_> = read("/proc/self/net/dev")
         .lines()
         .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+        .filter(|name| is_up(&read(&format!("/sys/class/net/{name}/flags"))))
         .collect();
     interfaces.sort();
     Network {
@@ -188,6 +190,13 @@ pub(super) fn network() -> Network {
         ),
         name_servers: name_servers(&read("/etc/resolv.conf")),
     }
+}
+
+/// Reads an interface's flags; what cannot be read counts as up.
+fn is_up(flags: &str) -> bool {
+    const IFF_UP: u32 = 1;
+    let flags = flags.trim().trim_start_matches("0x");
+    u32::from_str_radix(flags, 16).map_or(true, |flags| flags & IFF_UP != 0)
 }
 
 fn routes(v4: &str, v6: &str) -> Vec<String> {
@@ -237,6 +246,12 @@ mod tests {
         let v4 = "Iface\tDestination\tGateway\neth0\t00000000\t010011AC\nlo\t0000007F\t0\n";
         let v6 = "00000000000000000000000000000001 80 00 00 00 00 00 00 00 lo\n";
         assert_eq!(routes(v4, v6), ["00000000 via eth0"]);
+    }
+
+    #[test]
+    fn only_an_interface_that_says_so_is_down() {
+        assert!(is_up("0x9\n") && is_up(""));
+        assert!(!is_up("0x80\n"));
     }
 
     #[test]

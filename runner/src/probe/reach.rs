@@ -124,8 +124,8 @@ fn raw_socket() -> Attempt {
     Attempt::from_result(opened, |_| "a raw socket was opened".to_owned())
 }
 
-/// Asks the proxy once without and once with the run's token. The path is one
-/// that the proxy answers itself, so nothing is asked of the upstream.
+/// Asks the proxy once without and once with the run's token. With it, the
+/// request goes on to the upstream; the doctor's is a stand-in.
 pub(super) fn ask_proxy(access: &ProxyAccess) -> ProxyAnswer {
     let ask = |token| status_of(&access.endpoint, token).map_err(|error| error.to_string());
     ProxyAnswer {
@@ -153,7 +153,8 @@ fn status_of(endpoint: &ProxyEndpoint, token: Option<&str>) -> io::Result<u16> {
     };
     let key = token.map_or_else(String::new, |token| format!("x-api-key: {token}\r\n"));
     let request = format!(
-        "HEAD {prefix}/api/hello HTTP/1.1\r\nhost: drawbridge\r\nconnection: close\r\n{key}\r\n"
+        "POST {prefix}/v1/messages HTTP/1.1\r\nhost: drawbridge\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: 2\r\n{key}\r\n{{}}"
     );
     stream.write_all(request.as_bytes())?;
     let mut head = [0; 12];
@@ -202,7 +203,7 @@ mod tests {
         let status = status_of(&ProxyEndpoint::Url(url), Some("tok")).unwrap();
         assert_eq!(status, 401);
         let head = server.join().unwrap();
-        assert!(head.starts_with("HEAD /api/hello HTTP/1.1\r\n"), "{head}");
+        assert!(head.starts_with("POST /v1/messages HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("x-api-key: tok\r\n"), "{head}");
     }
 }

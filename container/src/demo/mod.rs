@@ -1,0 +1,304 @@
+//! `drawbridge demo`: the whole promise in a few seconds, with nothing but this
+//! program.
+//!
+//! Only the model is a stand-in. The proxy, the runner, the agent and, where an
+//! engine and the image are there, the sealed container are those of every run.
+
+mod facts;
+mod script;
+
+use drawbridge_shared::env::ANTHROPIC_API_KEY;
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ipc::HostMessage;
+use drawbridge_shared::protocol::{AgentKind, RunRecord};
+use tokio::sync::mpsc;
+
+use crate::config::{Key, RunSettings, default_image};
+use crate::error::{Error, Result};
+use crate::events::{Event, Reporter};
+use crate::follow_ups::{FollowUp, Source};
+use crate::launch::{Request, launch};
+use crate::output::data_line;
+use crate::paint::Paint;
+use crate::runtime::Runtime;
+use crate::standin::StandIn;
+use crate::state::State;
+use crate::{block_on, orphans};
+use facts::{Observed, mask};
+use script::LookAround;
+
+/// Obviously not a key, and the only one here: the caller's is never read.
+const FAKE_KEY: &str = "sk-ant-fake-CANARY-0123456789";
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Where the agent runs; sealed in a container if that can be.
+    #[arg(long, value_name = "docker|podman|host")]
+    runtime: Option<String>,
+}
+
+/// `drawbridge demo`.
+pub(crate) fn command(args: &DemoArgs) -> Result<Exit> {
+    block_on(async {
+        let state = State::open()?;
+        orphans::sweep(&state).await?;
+        run(args.runtime.as_deref(), &state).await
+    })
+}
+
+/// Runs the demonstration and checks what it claims.
+async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
+    let story = Story {
+        paint: Paint::for_stdout(),
+    };
+    let stand_in = StandIn::start(script::reply).await?;
+    let place = Place::choose(runtime).await?;
+    story.introduce(&stand_in, &place);
+
+    let (reporter, events) = mpsc::unbounded_channel();
+    let (sender, follow_ups) = mpsc::channel(1);
+    let request = Request {
+        prompt: script::QUESTION.to_owned(),
+        follow_ups: Source::Given(follow_ups),
+        ..Request::new(
+            place.settings.clone(),
+            stand_in.proxy_config(FAKE_KEY, state)?,
+        )
+    };
+    let (ended, answers) = tokio::join!(
+        launch(request, state, Reporter::Channel(reporter)),
+        story.follow(events, sender, &stand_in),
+    );
+    let ended = ended?;
+
+    let received = stand_in.received();
+    story.show_upstream(&received);
+    let observed = Observed {
+        key: FAKE_KEY.to_owned(),
+        look_around: LookAround::find(&received),
+        received,
+        answers,
+        is_sealed: place.is_sealed,
+    };
+    let broken = story.check(&observed);
+    if broken > 0 || ended != Exit::Success {
+        let message = format!("the demonstration failed: {broken} of its claims do not hold");
+        return Err(Error::infrastructure(message).hint("`drawbridge doctor` looks for the cause"));
+    }
+    story.say_what_is_next(&place);
+    Ok(Exit::Success)
+}
+
+/// Where the agent runs.
+struct Place {
+    settings: RunSettings,
+    is_sealed: bool,
+    /// What to tell about it.
+    description: String,
+}
+
+impl Place {
+    /// A sealed container if that can be, otherwise this machine.
+    async fn choose(runtime: Option<&str>) -> Result<Self> {
+        let asked = settings(runtime.unwrap_or("auto"))?;
+        match Runtime::choose(asked.runtime, &asked.image).await {
+            Ok(Runtime::Container(engine, _)) => Ok(Self {
+                description: format!(
+                    "sealed in a {} container of {}: no network but the proxy's socket",
+                    engine.program(),
+                    asked.image
+                ),
+                is_sealed: true,
+                settings: asked,
+            }),
+            Ok(Runtime::Host) => Self::on_this_machine("as asked for"),
+            // The demonstration has to work everywhere; a run never does this.
+            Err(error) if runtime.is_none() => Self::on_this_machine(&error.to_string()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn on_this_machine(reason: &str) -> Result<Self> {
+        Ok(Self {
+            settings: settings("host")?,
+            is_sealed: false,
+            description: format!("a process on this machine, NOT isolated ({reason})"),
+        })
+    }
+}
+
+/// The settings of the demonstration; the caller's configuration has no say.
+fn settings(runtime: &str) -> Result<RunSettings> {
+    RunSettings::fixed(&[
+        (Key::Runtime, runtime),
+        (Key::Agent, AgentKind::Builtin.name()),
+        (Key::Image, &default_image(AgentKind::Builtin)),
+        (Key::Timeout, "60s"),
+        (Key::IdleTimeout, "30s"),
+    ])
+}
+
+/// Tells what happens, on standard output.
+#[derive(Clone, Copy)]
+struct Story {
+    paint: Paint,
+}
+
+impl Story {
+    fn introduce(self, stand_in: &StandIn, place: &Place) {
+        data_line(
+            &self
+                .paint
+                .bold("Drawbridge: an agent at work without a key"),
+        );
+        data_line("");
+        self.line(
+            "model API",
+            &format!("a stand-in inside this program, {}", stand_in.url()),
+        );
+        self.line(
+            "the key",
+            &format!("{}, a fake that only the proxy knows", mask(FAKE_KEY)),
+        );
+        let place = if place.is_sealed {
+            self.paint.green(&place.description)
+        } else {
+            self.paint.yellow(&place.description)
+        };
+        self.line("the agent", &place);
+        data_line("");
+    }
+
+    fn line(self, who: &str, what: &str) {
+        data_line(&format!(
+            "{}  {what}",
+            self.paint.dim(&format!("{who:>10}"))
+        ));
+    }
+
+    /// Shows the conversation as it goes on, and asks the second question once
+    /// the first is answered. Returns the answers.
+    async fn follow(
+        self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        sender: mpsc::Sender<FollowUp>,
+        stand_in: &StandIn,
+    ) -> Vec<String> {
+        self.line("you", script::QUESTION);
+        let mut sender = Some(sender);
+        let mut answers = Vec::new();
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Result(RunRecord {
+                    result: Some(text), ..
+                }) => {
+                    if answers.is_empty() {
+                        self.show_look_around(stand_in);
+                    }
+                    self.line("agent", &text);
+                    answers.push(text);
+                    if let (1, Some(sender)) = (answers.len(), &sender) {
+                        self.line(
+                            "you",
+                            &format!(
+                                "{} {}",
+                                script::FOLLOW_UP,
+                                self.paint.dim("(the agent is still running)")
+                            ),
+                        );
+                        let text = script::FOLLOW_UP.to_owned();
+                        // It fails when the run is over, which the claims show.
+                        let _ = sender
+                            .send(FollowUp::Message(HostMessage::text(text)))
+                            .await;
+                    } else {
+                        sender = None;
+                    }
+                }
+                Event::Result(RunRecord {
+                    error: Some(error), ..
+                }) => {
+                    self.line("agent", &self.paint.red(&error));
+                    sender = None;
+                }
+                Event::Warning { message } => self.line("warning", &message),
+                Event::Start { .. } | Event::Result(_) | Event::Exit { .. } => {}
+            }
+        }
+        answers
+    }
+
+    fn show_look_around(self, stand_in: &StandIn) {
+        let Some(seen) = LookAround::find(&stand_in.received()) else {
+            return;
+        };
+        self.line("agent", "uses its tool to look at its own environment:");
+        for (name, value) in &seen.variables {
+            let shown = if name == ANTHROPIC_API_KEY {
+                format!(
+                    "{} {}",
+                    mask(value),
+                    self.paint.dim("(a session token, masked)")
+                )
+            } else {
+                value.clone()
+            };
+            self.line("", &format!("  {name}={shown}"));
+        }
+        self.line(
+            "",
+            &format!("  network: {}; routes: {}", seen.interfaces, seen.routes),
+        );
+    }
+
+    fn show_upstream(self, received: &[crate::standin::Received]) {
+        data_line("");
+        self.line("model API", "received:");
+        for request in received {
+            let credentials: Vec<_> = request
+                .credentials
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", mask(value)))
+                .collect();
+            self.line(
+                "",
+                &format!("  {}  {}", request.line, credentials.join(", ")),
+            );
+        }
+        data_line("");
+    }
+
+    /// Shows each claim and returns how many do not hold.
+    fn check(self, observed: &Observed) -> usize {
+        let mut broken = 0;
+        for claim in observed.claims() {
+            let mark = if claim.holds {
+                self.paint.green("        ok")
+            } else {
+                broken += 1;
+                self.paint.red("    BROKEN")
+            };
+            data_line(&format!("{mark}  {}", claim.text));
+        }
+        broken
+    }
+
+    fn say_what_is_next(self, place: &Place) {
+        data_line("");
+        if !place.is_sealed {
+            self.line(
+                "next",
+                "drawbridge build-image builtin   then this demo runs sealed in a container",
+            );
+        }
+        self.line(
+            "next",
+            "drawbridge build-image claude    an image with Claude Code in it",
+        );
+        self.line(
+            "",
+            "drawbridge run --prompt \"...\"     with your key in ANTHROPIC_API_KEY or .env",
+        );
+    }
+}

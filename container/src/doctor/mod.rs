@@ -1,0 +1,114 @@
+//! `drawbridge doctor`: everything a run needs, checked from outside, and from
+//! inside a container that is started with the flags of a real run.
+
+mod check;
+mod inside;
+mod outside;
+
+use drawbridge_runner::probe::Report;
+use drawbridge_shared::exit::Exit;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::cli::SettingArgs;
+use crate::config::RunSettings;
+use crate::error::{Error, Result};
+use crate::events::{Event, Reporter};
+use crate::launch::{Request, launch};
+use crate::output::data_line;
+use crate::paint::Paint;
+use crate::progress::Progress;
+use crate::runtime::Runtime;
+use crate::standin::{Received, Reply, StandIn};
+use crate::state::State;
+use crate::{block_on, commands, orphans};
+use check::{Check, Place, Status};
+
+/// The proxy of the probe puts this in; its upstream is a stand-in.
+const FAKE_KEY: &str = "sk-ant-fake-DOCTOR-0123456789";
+
+/// Arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `drawbridge doctor`.
+pub(crate) fn command(args: &DoctorArgs) -> Result<Exit> {
+    let (settings, credential) = commands::settle(&args.settings)?;
+    let checks = block_on(async {
+        let progress = Progress::new();
+        let state = State::open()?;
+        orphans::sweep(&state).await?;
+        progress.step("looking at this machine");
+        let (mut checks, runtime) = outside::look(&settings, &state, &credential).await;
+        progress.step("looking from inside a container");
+        checks.extend(look_inside(&settings, runtime.as_ref(), &state).await);
+        Ok(checks)
+    })?;
+    if args.json {
+        let is_well = !checks.iter().any(Check::is_failure);
+        data_line(&json!({ "ok": is_well, "checks": checks }).to_string());
+    } else {
+        data_line(&check::show(&checks, Paint::for_stdout()));
+    }
+    if checks.iter().any(Check::is_failure) {
+        return Ok(Exit::NotStarted);
+    }
+    Ok(Exit::Success)
+}
+
+async fn look_inside(
+    settings: &RunSettings,
+    runtime: Option<&Runtime>,
+    state: &State,
+) -> Vec<Check> {
+    let skipped = |why| vec![Check::new(Place::Inside, "probe", Status::Skipped, why)];
+    match runtime {
+        None => skipped("no container can be started before the failures above are mended"),
+        Some(Runtime::Host) => skipped("the host runtime starts no container"),
+        Some(Runtime::Container(..)) => match probe(settings, state).await {
+            Ok((report, received)) => {
+                let mut checks = inside::judge(&report, settings);
+                checks.push(inside::proxy(&report, &received, FAKE_KEY));
+                checks
+            }
+            Err(error) => {
+                let place = Place::Inside;
+                vec![Check {
+                    place,
+                    ..Check::fail("probe", &error)
+                }]
+            }
+        },
+    }
+}
+
+/// Starts a run whose runner probes instead of talking to an agent.
+async fn probe(settings: &RunSettings, state: &State) -> Result<(Report, Vec<Received>)> {
+    let stand_in = StandIn::start(|_| Reply::Say(String::new())).await?;
+    let proxy = stand_in.proxy_config(FAKE_KEY, state)?;
+    let request = Request {
+        prompt: "probe".to_owned(),
+        runner_args: vec!["probe".to_owned()],
+        ..Request::new(settings.clone(), proxy)
+    };
+    let (reporter, mut events) = mpsc::unbounded_channel();
+    launch(request, state, Reporter::Channel(reporter)).await?;
+    let failed = || Error::infrastructure("the probe gave no report");
+    let mut report = Err(failed());
+    while let Some(event) = events.recv().await {
+        if let Event::Result(record) = event {
+            let text = record.result.unwrap_or_default();
+            report = serde_json::from_str(&text).map_err(|error| failed().caused_by(error));
+        }
+    }
+    Ok((report?, stand_in.received()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! What a run needs on this machine.
+
+use drawbridge_proxy::bind::{HostFacts, choose_address};
+use drawbridge_proxy::config::ProxyConfig;
+
+use super::check::{Check, Place, Status};
+use crate::config::{NetworkChoice, RunSettings, RuntimeChoice};
+use crate::error::{Error, Result};
+use crate::image::versions::Versions;
+use crate::runtime::{Engine, Runtime};
+use crate::state::State;
+
+/// Looks at everything, and returns the runtime when one can be used.
+pub(crate) async fn look(
+    settings: &RunSettings,
+    state: &State,
+    credential: &Result<ProxyConfig>,
+) -> (Vec<Check>, Option<Runtime>) {
+    let mut checks = vec![Check::pass(
+        "state folder",
+        state.root().display().to_string(),
+    )];
+    let runtime = Runtime::choose(settings.runtime, &settings.image).await;
+    let runtime = runtime.and_then(|runtime| {
+        runtime.require(settings.network)?;
+        Ok(runtime)
+    });
+    match &runtime {
+        Ok(Runtime::Container(engine, _)) => {
+            checks.push(Check::pass("engine", engine_version(*engine).await));
+            checks.push(image(*engine, settings).await);
+        }
+        Ok(Runtime::Host) => checks.push(host()),
+        Err(error) => checks.push(Check::fail(subject(settings.runtime), error)),
+    }
+    checks.push(match credential {
+        Ok(config) => Check::pass("credential", describe(config)),
+        Err(error) => Check::fail("credential", error),
+    });
+    if settings.runtime != RuntimeChoice::Host {
+        checks.push(bind_address(settings.network));
+    }
+    (checks, runtime.ok())
+}
+
+const fn subject(runtime: RuntimeChoice) -> &'static str {
+    match runtime {
+        RuntimeChoice::Host => "host",
+        _ => "engine and image",
+    }
+}
+
+async fn engine_version(engine: Engine) -> String {
+    let version = engine
+        .version()
+        .await
+        .unwrap_or_else(|error| error.one_line());
+    format!("{} {version}", engine.program())
+}
+
+/// The versions that the image's labels tell, held against ours.
+async fn image(engine: Engine, settings: &RunSettings) -> Check {
+    const NAME: &str = "image";
+    let image = &settings.image;
+    let label = async |name| engine.image_label(image, name).await.unwrap_or_default();
+    let (built_by, agent) = (
+        label("drawbridge.version").await,
+        label("drawbridge.agent").await,
+    );
+    if built_by.is_empty() {
+        return Check::new(
+            Place::Outside,
+            NAME,
+            Status::Note,
+            format!("{image}, not built by drawbridge"),
+        );
+    }
+    let agent_version = label("drawbridge.agent-version").await;
+    let detail = format!("{image}: {agent} {agent_version}")
+        .trim_end()
+        .to_owned();
+    let rebuild = format!("drawbridge build-image {agent}");
+    let ours = env!("CARGO_PKG_VERSION");
+    if built_by != ours {
+        let error = Error::not_started(format!(
+            "{image} was built by drawbridge {built_by}, this is {ours}"
+        ));
+        return Check::fail(NAME, &error.hint(rebuild));
+    }
+    let pinned = Versions::pinned()
+        .map(|versions| versions.claude_code)
+        .unwrap_or_default();
+    if agent == "claude" && agent_version != pinned {
+        return Check::new(
+            Place::Outside,
+            NAME,
+            Status::Note,
+            format!("{detail}; this drawbridge knows {pinned}"),
+        )
+        .hint(rebuild);
+    }
+    Check::pass(NAME, detail)
+}
+
+fn host() -> Check {
+    Check::new(
+        Place::Outside,
+        "isolation",
+        Status::Note,
+        "NONE: the agent runs on this machine as you",
+    )
+    .hint("choose --runtime docker or podman to isolate it")
+}
+
+fn describe(config: &ProxyConfig) -> String {
+    format!("present, {} mode", config.auth_mode().name())
+}
+
+/// Only a bridge needs an address; without one, sealed runs still work.
+fn bind_address(network: NetworkChoice) -> Check {
+    const NAME: &str = "bind address";
+    match (choose_address(None, &HostFacts::observe(), false), network) {
+        (Ok(address), _) => Check::pass(NAME, format!("{address}, for --network bridge")),
+        (Err(error), NetworkChoice::Bridge) => Check::fail(
+            NAME,
+            &Error::not_started("no address for the proxy").caused_by(error),
+        ),
+        (Err(error), NetworkChoice::Sealed) => {
+            let detail = format!("none for --network bridge: {error}");
+            Check::new(Place::Outside, NAME, Status::Note, detail)
+        }
+    }
+}

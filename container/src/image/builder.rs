@@ -1,0 +1,111 @@
+//! The engine's command line, as far as building images needs it.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::stage::Context;
+use super::tool;
+use crate::error::{Context as _, Error, Result};
+use crate::process::{Argv, Captured, capture};
+use crate::progress::Progress;
+use crate::runtime::Engine;
+use crate::spec::ImageRef;
+
+/// A question to the engine is answered at once, or the engine hangs.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Copying 400 MB into an image takes half a minute on a slow disk.
+const BUILD: Duration = Duration::from_secs(15 * 60);
+
+/// An engine that answers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Builder {
+    engine: Engine,
+}
+
+impl Builder {
+    /// The engine asked for, or the first that answers.
+    pub(super) async fn choose(asked: Option<Engine>) -> Result<Self> {
+        let candidates = asked.map_or_else(|| Engine::ALL.to_vec(), |engine| vec![engine]);
+        let mut complaints = Vec::new();
+        for engine in candidates {
+            match engine.probe().await {
+                Ok(_) => return Ok(Self { engine }),
+                Err(error) => complaints.push(error.one_line()),
+            }
+        }
+        let complaints = complaints.join("; ");
+        Err(
+            Error::not_started(format!("no container engine is usable: {complaints}"))
+                .hint("install and start Docker or Podman"),
+        )
+    }
+
+    /// Name of the engine's program.
+    pub(super) const fn program(self) -> &'static str {
+        self.engine.program()
+    }
+
+    async fn ask(self, args: &[&str]) -> Result<Captured> {
+        let argv = Argv::new(self.program(), args.iter().copied());
+        capture(argv.engine_command(), ANSWER)
+            .await
+            .context(|| Error::infrastructure(format!("{} does not answer", self.program())))
+    }
+
+    /// Runs a long command of the engine and shows what it does.
+    async fn work<I: Into<OsString>>(
+        self,
+        args: impl IntoIterator<Item = I>,
+        progress: &Progress,
+    ) -> Result<()> {
+        let argv = Argv::new(self.program(), args);
+        let mut command = argv.tied().engine_command();
+        // BuildKit's own display is for terminals; ours shows plain lines.
+        command.env("BUILDKIT_PROGRESS", "plain");
+        tool::run(self.program(), command, BUILD, progress).await
+    }
+
+    /// Whether the image is there.
+    pub(super) async fn has_image(self, image: &str) -> Result<bool> {
+        let args = ["image", "inspect", "--format", "{{.Id}}", image];
+        Ok(self.ask(&args).await?.status.success())
+    }
+
+    /// The image's size, for people.
+    pub(super) async fn image_size(self, image: &ImageRef) -> Result<String> {
+        let image = image.to_string();
+        let args = ["image", "inspect", "--format", "{{.Size}}", &image];
+        let answer = self.ask(&args).await?;
+        let bytes: u64 = answer.stdout.trim().parse().unwrap_or_default();
+        Ok(format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10))
+    }
+
+    /// Whether a shell script succeeds in an image, without a network.
+    pub(super) async fn succeeds_in(self, image: &str, script: &str) -> Result<bool> {
+        let shell = ["run", "--rm", "--network=none", "--entrypoint=/bin/sh"];
+        let args = [&shell[..], &[image, "-c", script]].concat();
+        Ok(self.ask(&args).await?.status.success())
+    }
+
+    /// Downloads an image.
+    pub(super) async fn pull(self, image: &str, progress: &Progress) -> Result<()> {
+        self.work(["pull", image], progress).await
+    }
+
+    /// Builds from a staged context, with the arguments of its Dockerfile.
+    pub(super) async fn build(
+        self,
+        context: &Context,
+        options: &[&str],
+        arguments: &[(&str, &str)],
+        progress: &Progress,
+    ) -> Result<()> {
+        let mut args: Vec<OsString> = vec!["build".into()];
+        args.extend(options.iter().map(OsString::from));
+        for (name, value) in arguments {
+            args.extend(["--build-arg".into(), format!("{name}={value}").into()]);
+        }
+        args.push(context.path().into());
+        self.work(args, progress).await
+    }
+}

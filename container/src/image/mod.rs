@@ -1,0 +1,172 @@
+//! `drawbridge build-image`: stages the static runner and the agent, builds an
+//! image from them without a network, and proves it with a real turn.
+
+mod base;
+mod builder;
+mod elf;
+mod programs;
+mod smoke;
+mod stage;
+pub(crate) mod tool;
+pub(crate) mod versions;
+
+use std::path::PathBuf;
+
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::protocol::AgentKind;
+
+use crate::config::default_image;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::runtime::Engine;
+use crate::spec::ImageRef;
+use crate::state::State;
+use crate::{block_on, orphans, output};
+
+use builder::Builder;
+use stage::Context;
+use versions::Versions;
+
+/// The images that can be built; each is a target of the Dockerfile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ImageKind {
+    /// The runner with its own small agent, and busybox.
+    Builtin,
+    /// Claude Code on a Debian base.
+    Claude,
+}
+
+impl ImageKind {
+    /// The agent that the image runs.
+    pub(crate) const fn agent(self) -> AgentKind {
+        match self {
+            Self::Builtin => AgentKind::Builtin,
+            Self::Claude => AgentKind::Claude,
+        }
+    }
+}
+
+/// Arguments of `build-image`: what to build, and from what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildArgs {
+    /// The image to build.
+    kind: ImageKind,
+    /// Engine that builds it; the first that answers when left out.
+    #[arg(long, value_name = "docker|podman", value_parser = parse_engine)]
+    engine: Option<Engine>,
+    /// Name of the image, instead of the one that `run` looks for.
+    #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
+    tag: Option<ImageRef>,
+    /// Base of the claude image, instead of the pinned one.
+    #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
+    base: Option<ImageRef>,
+    /// A statically linked agent-runner to use as it is.
+    #[arg(long, value_name = "PATH")]
+    runner: Option<PathBuf>,
+    /// Claude Code's binary to use as it is, instead of the pinned npm package.
+    #[arg(long, value_name = "PATH")]
+    agent_binary: Option<PathBuf>,
+    /// Refuse every step that needs the network.
+    #[arg(long)]
+    offline: bool,
+}
+
+fn parse_image(text: &str) -> Result<ImageRef, String> {
+    text.parse().map_err(|rule| format!("not {rule}"))
+}
+
+fn parse_engine(text: &str) -> Result<Engine, &'static str> {
+    Engine::named(text).ok_or("accepted is one of docker, podman")
+}
+
+/// `drawbridge build-image`.
+pub(crate) fn command(args: &BuildArgs) -> Result<Exit> {
+    block_on(async {
+        let state = State::open()?;
+        orphans::sweep(&state).await?;
+        build(args, &state).await?;
+        Ok(Exit::Success)
+    })
+}
+
+/// Builds the image, tests it and says what to do next.
+async fn build(request: &BuildArgs, state: &State) -> Result<()> {
+    request.check()?;
+    let versions = Versions::pinned()?;
+    let progress = Progress::new();
+    let builder = Builder::choose(request.engine).await?;
+    let tag = match &request.tag {
+        Some(tag) => tag.clone(),
+        None => default_image(request.kind.agent())
+            .parse()
+            .map_err(Error::infrastructure)?,
+    };
+
+    let context = Context::create(state)?;
+    programs::stage_runner(request, &context, &builder, &versions, &progress).await?;
+    let base = match request.kind {
+        ImageKind::Builtin => {
+            programs::stage_busybox(&context, &progress).await?;
+            // The classic builder wants every base named, used or not.
+            versions.base.clone()
+        }
+        ImageKind::Claude => {
+            programs::stage_claude(request, &context, state, &versions, &progress).await?;
+            let base = request
+                .base
+                .as_ref()
+                .map_or_else(|| versions.base.clone(), ToString::to_string);
+            base::with_tools(&builder, &base, request.offline, &progress).await?
+        }
+    };
+
+    progress.step(&format!("building {tag} without a network"));
+    let (name, agent) = (tag.to_string(), request.kind.agent().name());
+    let options = ["--network=none", "--target", agent, "--tag", &name];
+    let arguments = [
+        ("BASE", base.as_str()),
+        ("RUST", &versions.rust),
+        ("VERSION", env!("CARGO_PKG_VERSION")),
+        ("CLAUDE_VERSION", &versions.claude_code),
+    ];
+    let arguments = match request.kind {
+        // The classic builder warns of arguments that a target does not use.
+        ImageKind::Builtin => &arguments[..3],
+        ImageKind::Claude => &arguments[..],
+    };
+    builder
+        .build(&context, &options, arguments, &progress)
+        .await?;
+    progress.step("testing it with a sealed turn");
+    smoke::test(&builder, request.kind, &tag, state).await?;
+    drop(progress);
+    let size = builder.image_size(&tag).await?;
+    output::note(&format!(
+        "built {tag}, {size}; a sealed test turn succeeded"
+    ));
+    let agent = request.kind.agent().name();
+    output::note(&format!(
+        "try it: drawbridge run --agent {agent} --prompt \"hello\""
+    ));
+    Ok(())
+}
+
+impl BuildArgs {
+    /// Options that say nothing about this image are mistakes.
+    fn check(&self) -> Result<()> {
+        if self.kind == ImageKind::Claude {
+            return Ok(());
+        }
+        let stray = [
+            ("--base", self.base.is_some()),
+            ("--agent-binary", self.agent_binary.is_some()),
+        ];
+        match stray.iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Error::usage(format!(
+                "{flag} has no meaning for the builtin image"
+            ))
+            .hint("it is made of the runner and busybox only; leave the flag out")),
+        }
+    }
+}

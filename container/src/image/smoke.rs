@@ -1,0 +1,66 @@
+//! The test of a fresh image: a real turn, sealed, against the stand-in.
+
+use drawbridge_shared::exit::Exit;
+use tokio::sync::mpsc;
+
+use super::ImageKind;
+use super::builder::Builder;
+use crate::config::{Key, RunSettings};
+use crate::error::{Error, Result};
+use crate::events::{Event, Reporter};
+use crate::launch::{Request, launch};
+use crate::spec::ImageRef;
+use crate::standin::{Reply, StandIn};
+use crate::state::State;
+
+const FAKE_KEY: &str = "sk-ant-fake-SMOKE-TEST-0123456789";
+const ANSWER: &str = "The image works.";
+
+/// Runs one turn in the image, exactly as `run` would.
+pub(super) async fn test(
+    builder: &Builder,
+    kind: ImageKind,
+    image: &ImageRef,
+    state: &State,
+) -> Result<()> {
+    let stand_in = StandIn::start(|_| Reply::Say(ANSWER.to_owned())).await?;
+    let settings = RunSettings::fixed(&[
+        (Key::Runtime, builder.program()),
+        (Key::Agent, kind.agent().name()),
+        (Key::Image, &image.to_string()),
+        (Key::Timeout, "120s"),
+        (Key::IdleTimeout, "90s"),
+    ])?;
+    let request = Request {
+        prompt: "Say that the image works.".to_owned(),
+        ..Request::new(settings, stand_in.proxy_config(FAKE_KEY, state)?)
+    };
+    let (reporter, mut events) = mpsc::unbounded_channel();
+    let failed = |why: &str| {
+        Error::not_started(format!(
+            "{image} was built, but its test turn failed: {why}"
+        ))
+        .hint("`drawbridge doctor` looks for the cause")
+    };
+    let ended = launch(request, state, Reporter::Channel(reporter)).await;
+    let ended = ended.map_err(|error| failed(&error.one_line()))?;
+    let mut answer = None;
+    while let Some(event) = events.recv().await {
+        if let Event::Result(record) = event {
+            answer = record.result.or(record.error);
+        }
+    }
+    let received = stand_in.received();
+    let has_key = |(name, value): &(String, String)| name == "x-api-key" && value == FAKE_KEY;
+    match answer {
+        Some(text) if text == ANSWER && ended == Exit::Success => {}
+        other => return Err(failed(other.as_deref().unwrap_or("there was no answer"))),
+    }
+    if !received
+        .iter()
+        .all(|request| request.credentials.iter().all(has_key))
+    {
+        return Err(failed("the model API received something else than the key"));
+    }
+    Ok(())
+}

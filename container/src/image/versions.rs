@@ -1,0 +1,38 @@
+//! The pinned versions, from `container/image/versions.toml`.
+
+use serde::Deserialize;
+
+use crate::error::{Context, Error, Result};
+
+/// What the images are made from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Versions {
+    /// Claude Code.
+    pub(crate) claude_code: String,
+    /// Base of the `claude` image.
+    pub(crate) base: String,
+    /// Image that compiles the runner where the host cannot.
+    pub(crate) rust: String,
+}
+
+impl Versions {
+    /// The versions that this program was built with.
+    pub(crate) fn pinned() -> Result<Self> {
+        toml::from_str(include_str!("../../image/versions.toml"))
+            .context(|| Error::infrastructure("the pinned versions cannot be read"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pinned_versions_are_exact() {
+        let versions = Versions::pinned().unwrap();
+        assert_eq!(versions.claude_code.split('.').count(), 3);
+        assert!(versions.base.contains(':'));
+        assert!(versions.rust.contains(':'));
+    }
+}
