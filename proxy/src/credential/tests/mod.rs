@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod sources;
+
 const FAKE: &str = "sk-ant-fake-CANARY-0123456789";
 
 fn environment(variables: &[(&str, &str)], dotenv: &str) -> (tempfile::TempDir, Environment) {
