@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::body::ResponseBody;
-use crate::route::ErrorShape;
+use crate::table::ErrorStyle;
 
 /// Tells Anthropic's and OpenAI's clients not to try again.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -151,14 +151,18 @@ impl Refusal {
     }
 
     /// The answer, as JSON in the shape that the route's clients read.
-    pub(crate) fn into_response(self, shape: ErrorShape) -> Response<ResponseBody> {
-        let body = Bytes::from(shape.render(self.status(), &self.to_string()));
+    pub(crate) fn into_response(self, style: ErrorStyle) -> Response<ResponseBody> {
+        let body = Bytes::from(style.shape.render(self.status(), &self.to_string()));
         let mut response = Response::new(ResponseBody::ready(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if !self.may_succeed_later() {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        if matches!(self, Self::Unauthenticated) && style.asks_for_basic {
+            let challenge = HeaderValue::from_static("Basic realm=\"drawbridge\"");
+            headers.insert(WWW_AUTHENTICATE, challenge);
         }
         if let Self::TooFast { retry_after } = self {
             let seconds = retry_after.as_secs().max(1);
