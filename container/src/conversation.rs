@@ -3,6 +3,7 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use drawbridge_shared::ids::RunId;
 use drawbridge_shared::marker::{ScanEvent, Scanner};
 use drawbridge_shared::protocol::{RecordStatus, RunRecord};
 use tokio::io::AsyncReadExt;
@@ -51,6 +52,7 @@ pub(crate) struct Tally {
 
 /// A running conversation.
 pub(crate) struct Conversation<'a> {
+    run: &'a RunId,
     group: &'a Group,
     settings: &'a RunSettings,
     reporter: Reporter,
@@ -73,12 +75,14 @@ struct State {
 
 impl<'a> Conversation<'a> {
     pub(crate) fn new(
+        run: &'a RunId,
         group: &'a Group,
         settings: &'a RunSettings,
         reporter: Reporter,
         scanner: Scanner,
     ) -> Self {
         Self {
+            run,
             group,
             settings,
             reporter,
@@ -222,7 +226,7 @@ impl<'a> Conversation<'a> {
             return;
         }
         self.state.last_word = Instant::now();
-        if let Err(error) = self.group.close() {
+        if let Err(error) = self.group.close(self.run) {
             self.reporter
                 .warn(format!("cannot ask the agent to end: {error}"));
         }

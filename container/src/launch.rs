@@ -111,7 +111,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
     let mut program = start(&plan, &mut folder, &input, &session)?;
 
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation = Conversation::new(&group, settings, reporter, scanner);
+    let mut conversation = Conversation::new(&run, &group, settings, reporter, scanner);
     let follow_ups = request.follow_ups.start();
     let end = conversation
         .run(&mut program, follow_ups, &mut interrupts)
