@@ -57,9 +57,14 @@ fn request(args: &RunArgs) -> Result<Request> {
         .map(str::parse)
         .transpose()
         .context(|| Error::usage("--group"))?;
-    if settings.agent == AgentKind::Command && args.program.is_empty() {
-        return Err(Error::usage("--agent command needs a program")
-            .hint("give it behind two dashes: --agent command -- PROGRAM ARGUMENTS"));
+    let needs_program = matches!(settings.agent, AgentKind::Command | AgentKind::Acp);
+    if needs_program && args.program.is_empty() {
+        let name = settings.agent.name();
+        return Err(
+            Error::usage(format!("--agent {name} needs a program")).hint(format!(
+                "give it behind two dashes: --agent {name} -- PROGRAM ARGUMENTS"
+            )),
+        );
     }
     Ok(Request {
         prompt: follow_ups::read_prompt(&args.prompt)?,
