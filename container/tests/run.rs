@@ -285,3 +285,25 @@ fn the_host_runs_without_our_environment_and_says_what_it_is() {
     assert!(!ended.out.contains(KEY), "{ended:?}");
     bench.assert_nothing_is_left();
 }
+
+#[test]
+fn the_configuration_file_is_read_and_shown_with_its_source() {
+    let bench = Bench::new("answer");
+    let config = |text: &str| fs::write(bench.path("cwd/drawbridge.toml"), text).unwrap();
+    let show = || {
+        let child = bench.command(&["config", "show", "--cpus", "1"]).spawn();
+        bench.end(child.unwrap())
+    };
+    config("[run]\nmemory = '1g'\n");
+    let ended = show();
+    assert!(ended.out.contains("memory = \"1g\"  # "), "{ended:?}");
+    assert!(ended.out.contains("/drawbridge.toml\n"), "{ended:?}");
+    assert!(ended.out.contains("cpus = \"1\"  # --cpus\n"), "{ended:?}");
+    config("[run]\nmemroy = '1g'\n");
+    show().assert_error(2, "unknown key \"memroy\" in [run]");
+    bench.run(&[]).assert_error(2, "accepted keys are runtime,");
+    config("[rum]\n");
+    bench.run(&[]).assert_error(2, "unknown field `rum`");
+    config("not toml");
+    bench.run(&[]).assert_error(2, "drawbridge.toml line 1");
+}
