@@ -26,6 +26,8 @@ pub(super) enum Ask {
     Renew,
     /// The configuration is read again; the answer is how it went.
     Reload(oneshot::Sender<Result<(), Unavailable>>),
+    /// The proxy ends; the answer comes when nothing is in flight any more.
+    End(oneshot::Sender<()>),
 }
 
 /// Keeps one credential up to date until nobody can ask for it any more.
@@ -46,6 +48,7 @@ enum Work {
     Read(Option<oneshot::Sender<Result<(), Unavailable>>>),
     Renew,
     Save,
+    End(oneshot::Sender<()>),
 }
 
 impl Keeper {
@@ -84,6 +87,13 @@ impl Keeper {
                 }
                 Work::Renew => self.renew().await,
                 Work::Save => self.save().await,
+                Work::End(reply) => {
+                    if self.source.is_unsaved() {
+                        self.save().await;
+                    }
+                    let _ = reply.send(());
+                    return;
+                }
             }
         }
     }
@@ -108,6 +118,7 @@ impl Keeper {
             ask = self.asks.recv() => Some(match ask? {
                 Ask::Renew => Work::Renew,
                 Ask::Reload(reply) => Work::Read(Some(reply)),
+                Ask::End(reply) => Work::End(reply),
             }),
             () = changed(&mut self.watch) => Some(Work::Read(None)),
             () = self.clock.reached(renew_at) => Some(Work::Renew),

@@ -31,12 +31,12 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use environment::{Environment, Origin, Setting, is_read_from_dotenv};
 pub use error::{Reason, Unavailable};
-pub use login::{Connect, Connecting, Connection, DirectConnect, EndpointUrl, InvalidEndpoint};
 pub use secret::{InvalidSecret, Secret};
 pub use source::{CredentialSource, anthropic_default};
 
 use self::clock::Clock;
 use self::keeper::{Ask, Keeper};
+use self::login::{Connect, DirectConnect};
 use self::opened::{Context, Opened};
 use self::state::State;
 
@@ -63,8 +63,8 @@ pub struct Credential {
 }
 
 impl Credentials {
-    /// Credentials of this environment. Token endpoints are reached directly,
-    /// with the platform's root certificates.
+    /// Credentials of this environment. Token endpoints are reached with the
+    /// platform's root certificates.
     #[must_use]
     pub fn new(environment: Environment) -> Self {
         Self {
@@ -75,10 +75,10 @@ impl Credentials {
         }
     }
 
-    /// Reaches token endpoints in another way.
+    /// Reaches token endpoints with these TLS settings.
     #[must_use]
-    pub fn with_connect(mut self, connect: Arc<dyn Connect>) -> Self {
-        self.connect = Some(connect);
+    pub fn with_tls(mut self, tls: &rustls::ClientConfig) -> Self {
+        self.connect = Some(Arc::new(DirectConnect::new(tls)));
         self
     }
 
@@ -112,6 +112,22 @@ impl Credentials {
         let credential = Credential::start(source.to_string().into(), source_opened, self.clock);
         opened.insert(source.clone(), credential.clone());
         Ok(credential)
+    }
+
+    /// Ends the keeping of all credentials: waits until no renewal is in flight,
+    /// at most half a minute. A renewal that is cut off loses its login, so this
+    /// is to be waited for before the runtime or the process ends.
+    pub async fn end(&self) {
+        let ends: Vec<_> = self.all().iter().filter_map(Credential::end).collect();
+        let all = async {
+            for end in ends {
+                // One that has ended already has nothing in flight.
+                let _ = end.await;
+            }
+        };
+        if tokio::time::timeout(WAIT, all).await.is_err() {
+            tracing::error!("a renewal is still in flight and is cut off; its login may be lost");
+        }
     }
 
     /// All credentials that have been opened.
@@ -156,7 +172,7 @@ impl Credential {
         let mut state = State::default();
         state.begin_renewal();
         let state = Arc::new(tokio::sync::watch::Sender::new(state));
-        let (asks, keeper_asks) = mpsc::channel(8);
+        let (asks, keeper_asks) = mpsc::channel(64);
         let is_fixed = source.is_fixed();
         let keeper = Keeper::new(
             Arc::clone(&name),
@@ -256,6 +272,13 @@ impl Credential {
             return Err(self.ended());
         }
         answer.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Asks the keeper to end; the answer comes when it has.
+    fn end(&self) -> Option<oneshot::Receiver<()>> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.as_ref()?.try_send(Ask::End(reply)).ok()?;
+        Some(answer)
     }
 
     /// What is wrong with the source now, even while a previous value serves.

@@ -13,6 +13,7 @@ use super::secret::{InvalidSecret, Secret};
 use super::source::CredentialSource;
 use super::state::Reading;
 use super::{command, files};
+use crate::upstream::tls;
 
 /// Public client id of Claude Code, which its logins are made for.
 const CLAUDE_CLIENT: &str = "9d1c250a-e61b-44d9-88ed-5944d1962f5e";
@@ -280,11 +281,9 @@ fn connect(context: &Context<'_>) -> Result<Arc<dyn Connect>, Unavailable> {
     match context.connect {
         Some(connect) => Ok(Arc::clone(connect)),
         None => {
-            let direct = DirectConnect::platform().map_err(|error| {
-                Unavailable::broken("the platform's root certificates cannot be used", error)
-                    .with_hint("install the system's CA bundle (package ca-certificates)")
-            })?;
-            Ok(Arc::new(direct))
+            let tls = tls::client_config(&[])
+                .map_err(|error| Unavailable::broken("TLS cannot be set up", error))?;
+            Ok(Arc::new(DirectConnect::new(&tls)))
         }
     }
 }

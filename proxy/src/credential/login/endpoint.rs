@@ -2,25 +2,23 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::uri::Scheme;
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls_platform_verifier::BuilderVerifierExt as _;
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use zeroize::Zeroizing;
+
+use crate::upstream::connect::{ConnectError, Connector};
+use crate::upstream::{InvalidUpstream, Upstream};
 
 use super::super::secret::Secret;
 use super::document::{Document, secret};
@@ -36,148 +34,74 @@ const MAX_ANSWER: usize = 256 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// Opens connections to token endpoints.
-pub trait Connect: fmt::Debug + Send + Sync {
-    /// Opens a connection, encrypted unless the endpoint is on loopback in
-    /// clear text.
+pub(in super::super) trait Connect: fmt::Debug + Send + Sync {
     fn connect<'a>(&'a self, endpoint: &'a EndpointUrl) -> Connecting<'a>;
 }
 
 /// A connection that is being opened.
-pub type Connecting<'a> =
-    Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send + 'a>>;
+pub(in super::super) type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<Box<dyn Connection>, ConnectError>> + Send + 'a>>;
 
 /// A connection to a token endpoint.
-pub trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in super::super) trait Connection:
+    AsyncRead + AsyncWrite + Send + Unpin
+{
+}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// The URL of a token endpoint: `https`, or `http` on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointUrl {
-    uri: Uri,
-    host: String,
-    port: u16,
-    is_tls: bool,
-}
-
-/// Why a text is not the URL of a token endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidEndpoint {
-    /// It is no absolute `http` or `https` URL.
-    #[error("it is not an absolute https URL without user name")]
-    NotAUrl,
-    /// A refresh token would be sent in clear text.
-    #[error("it is in clear text, which is accepted on loopback only")]
-    ClearText,
+pub(in super::super) struct EndpointUrl {
+    upstream: Upstream,
+    /// Path and query.
+    target: String,
 }
 
 impl EndpointUrl {
-    /// Checks a URL.
-    ///
-    /// # Errors
-    /// It is not absolute, has a user name, or is in clear text elsewhere than
-    /// on loopback.
-    pub fn parse(text: &str) -> Result<Self, InvalidEndpoint> {
-        let uri: Uri = text.parse().map_err(|_| InvalidEndpoint::NotAUrl)?;
-        let authority = uri.authority().ok_or(InvalidEndpoint::NotAUrl)?;
-        let is_tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTPS => true,
-            Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err(InvalidEndpoint::NotAUrl),
-        };
-        if authority.as_str().contains('@') {
-            return Err(InvalidEndpoint::NotAUrl);
-        }
-        let host = authority
-            .host()
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        let address: Option<IpAddr> = host.parse().ok();
-        if !is_tls && !address.is_some_and(|address| address.is_loopback()) {
-            return Err(InvalidEndpoint::ClearText);
-        }
-        let port = authority
-            .port_u16()
-            .unwrap_or(if is_tls { 443 } else { 80 });
+    /// Checks a URL. It is the operator's choice, so its name may lead into a
+    /// private network.
+    pub(in super::super) fn parse(text: &str) -> Result<Self, InvalidUpstream> {
+        let invalid = || InvalidUpstream::NotAUrl(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
+        let scheme = uri.scheme_str().ok_or_else(invalid)?;
+        let authority = uri.authority().ok_or_else(invalid)?;
         Ok(Self {
-            uri,
-            host,
-            port,
-            is_tls,
+            upstream: Upstream::parse(&format!("{scheme}://{authority}"), true)?,
+            target: uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str())
+                .to_owned(),
         })
-    }
-
-    /// Host name or address, without brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Whether the connection is to be encrypted.
-    #[must_use]
-    pub const fn is_tls(&self) -> bool {
-        self.is_tls
     }
 }
 
 /// Without path and query, which may hold more than a place.
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        f.write_str(&self.upstream.authority())
     }
 }
 
-/// Connects straight to the endpoint.
-#[derive(Clone, Debug)]
-pub struct DirectConnect {
-    tls: Arc<rustls::ClientConfig>,
-}
+/// The way that requests to upstreams take too: every address is vetted.
+#[derive(Debug)]
+pub(in super::super) struct DirectConnect(Connector);
 
 impl DirectConnect {
-    /// With these TLS settings, of which only the protocol is changed to
-    /// HTTP/1.1.
-    #[must_use]
-    pub fn new(tls: &rustls::ClientConfig) -> Self {
+    /// With these TLS settings, but for HTTP/1.1.
+    pub(in super::super) fn new(tls: &ClientConfig) -> Self {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { tls: Arc::new(tls) }
-    }
-
-    /// With the platform's root certificates.
-    ///
-    /// # Errors
-    /// The platform has none.
-    pub fn platform() -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_platform_verifier()?
-            .with_no_client_auth();
-        Ok(Self::new(&tls))
-    }
-
-    async fn open(&self, endpoint: &EndpointUrl) -> io::Result<Box<dyn Connection>> {
-        let stream = TcpStream::connect((endpoint.host(), endpoint.port())).await?;
-        stream.set_nodelay(true)?;
-        if !endpoint.is_tls() {
-            return Ok(Box::new(stream));
-        }
-        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(io::Error::other)?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-        Ok(Box::new(connector.connect(name, stream).await?))
+        Self(Connector::new(Arc::new(tls), DEADLINE))
     }
 }
 
 impl Connect for DirectConnect {
     fn connect<'a>(&'a self, endpoint: &'a EndpointUrl) -> Connecting<'a> {
-        Box::pin(self.open(endpoint))
+        Box::pin(async {
+            let io = self.0.connect(&endpoint.upstream).await?;
+            Ok(Box::new(io) as Box<dyn Connection>)
+        })
     }
 }
 
@@ -207,7 +131,7 @@ pub(super) enum EndpointError {
         retry_after: Option<Duration>,
     },
     #[error("it cannot be reached")]
-    Unreachable(#[source] io::Error),
+    Unreachable(#[source] ConnectError),
     #[error("the exchange with it broke off")]
     Broken(#[source] hyper::Error),
     #[error("it did not answer within {} s", DEADLINE.as_secs())]
@@ -260,11 +184,10 @@ fn request(
     content_type: &'static str,
     body: Zeroizing<Vec<u8>>,
 ) -> Option<Request<Full<Bytes>>> {
-    let target = endpoint.uri.path_and_query()?.as_str();
     Request::builder()
         .method(Method::POST)
-        .uri(target)
-        .header(HOST, endpoint.uri.authority()?.as_str())
+        .uri(&endpoint.target)
+        .header(HOST, endpoint.upstream.host_header())
         .header(CONTENT_TYPE, content_type)
         .header(ACCEPT, "application/json")
         .header(

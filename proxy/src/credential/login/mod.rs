@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub use endpoint::{Connect, Connecting, Connection, DirectConnect, EndpointUrl, InvalidEndpoint};
+pub(super) use endpoint::{Connect, DirectConnect, EndpointUrl};
 pub(super) use format::Format;
 
 use self::document::{Document, DocumentError};

@@ -127,7 +127,8 @@ async fn a_plain_login_needs_no_more_than_a_refresh_token() {
     let environment = Environment::new([("SECRET", "hush=1")], folder.path());
     let credentials = Credentials {
         clock: Clock::of_runtime(),
-        ..Credentials::new(environment).with_connect(Arc::new(issuer.handle()))
+        connect: Some(Arc::new(issuer.handle())),
+        ..Credentials::new(environment)
     };
     let credential = credentials.open(&source).await.unwrap();
     assert_eq!(credential.current().await.unwrap(), access(1));

@@ -10,7 +10,8 @@ use tokio::io::{
 };
 use tokio::sync::watch;
 
-use super::super::{Connect, Connecting, Connection, EndpointUrl};
+use super::super::endpoint::{Connect, Connecting, Connection, EndpointUrl};
+use crate::upstream::connect::ConnectError;
 
 /// How a request ends other than well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +135,9 @@ impl Connect for Issuer {
         self.inner.requests.send_modify(|requests| *requests += 1);
         Box::pin(async move {
             if failure == Some(Failure::Unreachable) {
-                return Err(io::ErrorKind::ConnectionRefused.into());
+                let source = io::ErrorKind::ConnectionRefused.into();
+                let address = ([127, 0, 0, 1], 443).into();
+                return Err(ConnectError::Connect { address, source });
             }
             let (ours, theirs) = tokio::io::duplex(64 * 1024);
             tokio::spawn(self.inner.serve(theirs, failure));

@@ -78,7 +78,8 @@ fn credentials(home: &Path, issuer: &Issuer) -> Credentials {
     let environment = Environment::new([("HOME", home.to_str().unwrap())], home);
     Credentials {
         clock: Clock::of_runtime(),
-        ..Credentials::new(environment).with_connect(Arc::new(issuer.handle()))
+        connect: Some(Arc::new(issuer.handle())),
+        ..Credentials::new(environment)
     }
 }
 

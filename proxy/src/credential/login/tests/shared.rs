@@ -126,6 +126,27 @@ async fn a_401_renews_once_and_not_again_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_waits_for_a_renewal_in_flight() {
+    let login = Login::ending_in(300, Issuer::new());
+    let credential = login.open().await;
+    credential.refused(&access(0));
+    login.credentials.end().await;
+    assert_eq!(
+        login.saved()["claudeAiOauth"]["refreshToken"],
+        "CANARY-refresh-1"
+    );
+    assert_eq!(credential.try_current(), Some(access(1)));
+    // Ended once is ended.
+    login.credentials.end().await;
+
+    let login = Login::ending_in(300, Issuer::new().fails_with([Failure::Stall; 2]));
+    login.open().await.refused(&access(0));
+    let started = tokio::time::Instant::now();
+    login.credentials.end().await;
+    assert!(started.elapsed() <= Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn processes_that_share_a_login_renew_it_once() {
     let login = Login::ending_in(-10, Issuer::new());
     let others = [

@@ -7,37 +7,41 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::super::super::{DirectConnect, EndpointUrl, InvalidEndpoint};
+use super::super::EndpointUrl;
 use super::*;
+use crate::upstream::InvalidUpstream;
 
 #[test]
 fn class_26_clear_text_is_accepted_on_loopback_only() {
     let parse = |url: &str| EndpointUrl::parse(url).map(|url| url.to_string());
+    let refused = |url: &str| parse(url).unwrap_err();
     assert_eq!(
-        parse("https://issuer.example/token").unwrap(),
-        "issuer.example:443"
+        parse("https://issuer.example/token?a=b").unwrap(),
+        "issuer.example"
     );
     assert_eq!(parse("http://127.0.0.1:81/token").unwrap(), "127.0.0.1:81");
     assert!(parse("http://[::1]/token").is_ok());
-    assert_eq!(
-        parse("http://issuer.example/"),
-        Err(InvalidEndpoint::ClearText)
-    );
-    // A name is resolved by others.
-    assert_eq!(parse("http://localhost/"), Err(InvalidEndpoint::ClearText));
-    assert_eq!(
-        parse("http://127.0.0.1.issuer.example/"),
-        Err(InvalidEndpoint::ClearText)
-    );
-    assert_eq!(
-        parse("https://me@issuer.example/"),
-        Err(InvalidEndpoint::NotAUrl)
-    );
-    assert_eq!(
-        parse("ftp://issuer.example/"),
-        Err(InvalidEndpoint::NotAUrl)
-    );
-    assert_eq!(parse("/token"), Err(InvalidEndpoint::NotAUrl));
+    let clear = [
+        "http://issuer.example/",
+        "http://127.0.0.1.issuer.example/",
+        "http://0x7f.1/",
+    ];
+    for url in clear {
+        assert!(EndpointUrl::parse(url).is_err(), "{url}");
+    }
+    assert!(matches!(
+        refused("http://issuer.example/"),
+        InvalidUpstream::ClearText(_)
+    ));
+    assert!(matches!(
+        refused("https://me@issuer.example/"),
+        InvalidUpstream::NotAUrl(_)
+    ));
+    assert!(matches!(
+        refused("ftp://issuer.example/"),
+        InvalidUpstream::NotAUrl(_)
+    ));
+    assert!(matches!(refused("/token"), InvalidUpstream::NotAUrl(_)));
 }
 
 #[tokio::test]
@@ -56,7 +60,7 @@ async fn tokens_are_renewed_over_tls_and_a_stranger_certificate_gets_none() {
     let environment = Environment::new([("HOME", login.folder.path().to_str().unwrap())], "/");
     let open = async |roots| {
         Credentials::new(environment.clone())
-            .with_connect(Arc::new(DirectConnect::new(&trusting(roots))))
+            .with_tls(&trusting(roots))
             .open(&source)
             .await
             .unwrap()
