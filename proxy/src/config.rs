@@ -12,14 +12,14 @@ use serde::Deserialize;
 
 use crate::audit::Fsync;
 pub use crate::credential::Environment;
-use crate::credential::{Credential, CredentialSource, Unavailable};
+use crate::credential::{CredentialSource, Credentials, Unavailable};
 use crate::metrics::Metrics;
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::table::{Route, RouteTable};
 use crate::upstream::Upstream;
 
 mod file;
-mod period;
+pub(crate) mod period;
 mod preset;
 mod resolve;
 
@@ -228,15 +228,19 @@ impl ProxyConfig {
         missing.next().map_or(Ok(()), |reason| Err(reason.clone()))
     }
 
-    /// Opens all credentials. They are kept up to date by the current runtime.
-    pub(crate) async fn open(self, metrics: &Metrics) -> RouteTable {
+    /// Opens all credentials and waits for their first values.
+    pub(crate) async fn open(self, credentials: &Credentials, metrics: &Metrics) -> RouteTable {
         let mut routes = Vec::with_capacity(self.routes.len());
         for (index, route) in self.routes.into_iter().enumerate() {
-            let credential = match &route.credential {
-                Ok(source) => Credential::open(source, &self.environment).await,
-                Err(missing) => Err(missing.clone()),
-            };
+            let source = route.credential.as_ref();
+            let credential = source
+                .map_err(Clone::clone)
+                .and_then(|source| credentials.open(source));
             routes.push(Route::new(index, route, credential, metrics));
+        }
+        for credential in credentials.all() {
+            // All are being read at once; what is missing shows in the table.
+            let _ = credential.current().await;
         }
         RouteTable::new(routes)
     }

@@ -42,6 +42,12 @@ pub(crate) enum Refusal {
     NotAllowed(String),
     #[error("the route {route} has no usable credential")]
     NoCredential { route: String, detail: String },
+    #[error("the credential of the route {route} cannot be renewed at the moment")]
+    CredentialOutage {
+        route: String,
+        detail: String,
+        retry_after: Duration,
+    },
     #[error("the request body is larger than the {0} bytes this session may send")]
     BodyTooLarge(u64),
     #[error("the session has too many requests in flight")]
@@ -80,7 +86,9 @@ impl Refusal {
             Self::TooManyConcurrent | Self::TooFast { .. } | Self::OverBudget(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::NoCredential { .. } | Self::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoCredential { .. } | Self::CredentialOutage { .. } | Self::AuditUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Unreachable { .. }
             | Self::UpstreamClosed { .. }
             | Self::Compressed { .. }
@@ -92,7 +100,8 @@ impl Refusal {
     pub(crate) fn fault(&self) -> Fault {
         match self {
             Self::NoCredential { .. } | Self::AuditUnavailable => Fault::Proxy,
-            Self::Unreachable { .. }
+            Self::CredentialOutage { .. }
+            | Self::Unreachable { .. }
             | Self::UpstreamClosed { .. }
             | Self::FirstByteTimeout(_)
             | Self::Compressed { .. }
@@ -110,6 +119,7 @@ impl Refusal {
             Self::RouteNotGranted(_) => "route not granted",
             Self::NotAllowed(_) => "not allowed",
             Self::NoCredential { .. } => "no credential",
+            Self::CredentialOutage { .. } => "credential outage",
             Self::BodyTooLarge(_) => "body too large",
             Self::TooManyConcurrent => "too many requests in flight",
             Self::TooFast { .. } => "over the request rate",
@@ -129,6 +139,7 @@ impl Refusal {
     pub(crate) fn detail(&self) -> Option<&str> {
         match self {
             Self::NoCredential { detail, .. }
+            | Self::CredentialOutage { detail, .. }
             | Self::Unreachable { detail }
             | Self::UpstreamClosed { detail }
             | Self::Compressed { detail }
@@ -164,7 +175,7 @@ impl Refusal {
             let challenge = HeaderValue::from_static("Basic realm=\"drawbridge\"");
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if let Self::TooFast { retry_after } = self {
+        if let Self::TooFast { retry_after } | Self::CredentialOutage { retry_after, .. } = self {
             let seconds = retry_after.as_secs().max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

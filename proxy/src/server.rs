@@ -96,8 +96,8 @@ impl ProxyHandle {
         let auth_mode = config.auth_mode();
         let workers = config.workers.get();
         let socket_kind = SocketKind::for_clients(config.client_auth);
-        let (control, table) =
-            control::start(config, Arc::clone(&shared)).map_err(StartError::Thread)?;
+        let (control, table) = control::start(config, Arc::clone(&setup.tls), Arc::clone(&shared))
+            .map_err(StartError::Thread)?;
         let table = Arc::new(table);
         let workers = (0..workers)
             .map(|index| worker::start(index, setup.clone(), Arc::clone(&table)))
@@ -219,6 +219,7 @@ impl ProxyHandle {
         for end in ends {
             cut += end.await.unwrap_or(0);
         }
+        self.shared.end_credentials().await;
         if let Some(audit) = self.shared.telemetry.audit()
             && let Err(error) = audit.close(AUDIT_CLOSE).await
         {

@@ -1,5 +1,6 @@
 //! The routes in use, ready to be matched.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::{Deadlines, Injection, RouteConfig, RouteLimits};
-use crate::credential::{Credential, Secret, Unavailable};
+use crate::credential::{Credential, CredentialSource, Reason, Secret, Unavailable};
 use crate::error::Refusal;
 use crate::forward::chain;
 use crate::headers::add_list_item;
@@ -72,11 +73,20 @@ impl RouteTable {
     /// Which routes have no credential, and why.
     pub(crate) fn missing_credentials(&self) -> Option<String> {
         let missing = self.routes.iter().filter_map(|route| {
-            let error = route.credential.as_ref().err()?;
-            Some(format!("route {}: {}", route.name(), chain(error)))
+            let error = match &route.credential {
+                Ok(credential) => credential.trouble()?,
+                Err(error) => error.clone(),
+            };
+            Some(format!("route {}: {}", route.name(), chain(&error)))
         });
         let missing: Vec<_> = missing.collect();
         (!missing.is_empty()).then(|| missing.join("; "))
+    }
+
+    /// The sources of all credentials.
+    pub(crate) fn sources(&self) -> HashSet<&CredentialSource> {
+        let sources = self.routes.iter().map(|route| &route.config.credential);
+        sources.flatten().collect()
     }
 
     pub(crate) fn routes(&self) -> &[Route] {
@@ -175,9 +185,16 @@ impl Route {
     /// There is none. The request ends here: without its credential a route
     /// refuses, it does not forward.
     pub(crate) async fn secret(&self) -> Result<Secret, Refusal> {
-        let refusal = |error: &Unavailable| Refusal::NoCredential {
-            route: self.name().to_string(),
-            detail: chain(error),
+        let refusal = |error: &Unavailable| {
+            let (route, detail) = (self.name().to_string(), chain(error));
+            match error.reason() {
+                Reason::Outage { retry_after } => Refusal::CredentialOutage {
+                    route,
+                    detail,
+                    retry_after,
+                },
+                _ => Refusal::NoCredential { route, detail },
+            }
         };
         let credential = self.credential.as_ref().map_err(refusal)?;
         if let Some(secret) = credential.try_current() {

@@ -5,7 +5,7 @@ use drawbridge_shared::exit::Exit;
 use super::{ConfigArgs, Failure, output};
 use crate::chain;
 use crate::config::{ConfigFile, Environment, ProxyConfig};
-use crate::credential::Credential;
+use crate::credential::Credentials;
 use crate::upstream::tls;
 
 /// Checks configuration and credentials, and tells of each route.
@@ -16,17 +16,21 @@ pub(super) fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
         .build()
         .map_err(Failure::infrastructure)?;
     let mut problems = 0;
-    if let Err(error) = tls::client_config(&config.extra_roots) {
-        problems += 1;
-        output::line(&format!("tls: {}", chain(&error)));
+    let mut credentials = Credentials::new(config.environment.clone(), runtime.handle().clone());
+    match tls::client_config(&config.extra_roots) {
+        Ok(tls) => credentials = credentials.with_tls(&tls),
+        Err(error) => {
+            problems += 1;
+            output::line(&format!("tls: {}", chain(&error)));
+        }
     }
     for route in &config.routes {
-        let opened = match &route.credential {
-            Ok(source) => runtime
-                .block_on(Credential::open(source, &config.environment))
-                .map(|_| source.to_string()),
-            Err(missing) => Err(missing.clone()),
-        };
+        let source = route.credential.as_ref();
+        let opened = source.map_err(Clone::clone).and_then(|source| {
+            let credential = credentials.open(source)?;
+            runtime.block_on(credential.current())?;
+            Ok(source.to_string())
+        });
         let (name, upstream) = (&route.name, route.upstream.url());
         match opened {
             Ok(source) => {
@@ -41,6 +45,8 @@ pub(super) fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
             }
         }
     }
+    // A login that is due is renewed now, and must not be cut off.
+    runtime.block_on(credentials.end());
     Ok(if problems == 0 {
         Exit::Success
     } else {

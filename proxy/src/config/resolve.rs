@@ -263,6 +263,7 @@ fn complete_anthropic(route: &mut RouteConfig, table: &RouteTable, env: &Environ
         Ok(
             CredentialSource::Environment { variable } | CredentialSource::Dotenv { variable, .. },
         ) => variable == CLAUDE_CODE_OAUTH_TOKEN,
+        Ok(CredentialSource::ClaudeLogin { .. }) => true,
         _ => false,
     };
     // A gateway's own bearer token is no OAuth token, and the gateway may not

@@ -14,7 +14,6 @@ mod files;
 mod keeper;
 mod login;
 mod opened;
-mod period;
 mod secret;
 mod source;
 mod state;
@@ -22,11 +21,12 @@ mod state;
 mod tests;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use environment::{Environment, Origin, Setting, is_read_from_dotenv};
@@ -48,6 +48,7 @@ const WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Credentials {
     environment: Environment,
+    keepers: Handle,
     connect: Option<Arc<dyn Connect>>,
     clock: Clock,
     opened: Mutex<HashMap<CredentialSource, Credential>>,
@@ -63,12 +64,14 @@ pub struct Credential {
 }
 
 impl Credentials {
-    /// Credentials of this environment. Token endpoints are reached with the
-    /// platform's root certificates.
+    /// Credentials of this environment, kept up to date by tasks on the runtime
+    /// of `keepers`. Token endpoints are reached with the platform's root
+    /// certificates.
     #[must_use]
-    pub fn new(environment: Environment) -> Self {
+    pub fn new(environment: Environment, keepers: Handle) -> Self {
         Self {
             environment,
+            keepers,
             connect: None,
             clock: Clock::System,
             opened: Mutex::default(),
@@ -82,23 +85,15 @@ impl Credentials {
         self
     }
 
-    /// Opens a credential and waits for its first value. From then on a task on
-    /// the current runtime keeps it up to date, so that runtime is to live as
-    /// long as the proxy.
+    /// Opens a credential, or gives the one that this source has already. Its
+    /// first value is not waited for: [`Credential::current`] does that.
     ///
     /// A value that is not there yet is no error here: the file may come, the
-    /// vendor recover. [`Credential::current`] says how it is now.
+    /// vendor recover.
     ///
     /// # Errors
     /// The source can never give a value as it is configured.
-    pub async fn open(&self, source: &CredentialSource) -> Result<Credential, Unavailable> {
-        let credential = self.start(source)?;
-        // The outcome is in the credential's state.
-        let _ = credential.current().await;
-        Ok(credential)
-    }
-
-    fn start(&self, source: &CredentialSource) -> Result<Credential, Unavailable> {
+    pub fn open(&self, source: &CredentialSource) -> Result<Credential, Unavailable> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(credential) = opened.get(source) {
             return Ok(credential.clone());
@@ -109,9 +104,17 @@ impl Credentials {
             clock: self.clock,
         };
         let source_opened = Opened::new(source, &context)?;
-        let credential = Credential::start(source.to_string().into(), source_opened, self.clock);
+        let name = source.to_string().into();
+        let credential = Credential::start(name, source_opened, self.clock, &self.keepers);
         opened.insert(source.clone(), credential.clone());
         Ok(credential)
+    }
+
+    /// Forgets all other sources. Their credentials end with the last request
+    /// that uses them.
+    pub fn keep_only(&self, sources: &HashSet<&CredentialSource>) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|source, _| sources.contains(source));
     }
 
     /// Ends the keeping of all credentials: waits until no renewal is in flight,
@@ -152,7 +155,8 @@ impl Credentials {
 }
 
 impl Credential {
-    /// Opens a single credential and waits for its value.
+    /// Opens a single credential and waits for its value. A task on the current
+    /// runtime keeps it up to date.
     ///
     /// # Errors
     /// There is no usable value now, other than for an outage that passes.
@@ -160,14 +164,14 @@ impl Credential {
         source: &CredentialSource,
         environment: &Environment,
     ) -> Result<Self, Unavailable> {
-        let credential = Credentials::new(environment.clone()).open(source).await?;
+        let credential = Credentials::new(environment.clone(), Handle::current()).open(source)?;
         match credential.current().await {
             Err(problem) if !matches!(problem.reason(), Reason::Outage { .. }) => Err(problem),
             _ => Ok(credential),
         }
     }
 
-    fn start(name: Arc<str>, source: Opened, clock: Clock) -> Self {
+    fn start(name: Arc<str>, source: Opened, clock: Clock, keepers: &Handle) -> Self {
         // Until the keeper has read for the first time, requests wait.
         let mut state = State::default();
         state.begin_renewal();
@@ -181,7 +185,7 @@ impl Credential {
             keeper_asks,
             clock,
         );
-        tokio::spawn(keeper.run());
+        keepers.spawn(keeper.run());
         Self {
             name,
             state,
@@ -279,6 +283,13 @@ impl Credential {
         let (reply, answer) = oneshot::channel();
         self.asks.as_ref()?.try_send(Ask::End(reply)).ok()?;
         Some(answer)
+    }
+
+    /// Why there is no value, if there is none.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Unavailable> {
+        let is_ready = self.try_current().is_some();
+        self.problem().filter(|_| !is_ready)
     }
 
     /// What is wrong with the source now, even while a previous value serves.

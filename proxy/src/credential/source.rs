@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::environment::Environment;
 use super::error::Unavailable;
-use super::period;
+use crate::config::period;
 
 /// Where a credential comes from: the `credential` table of a route.
 ///

@@ -6,7 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use tokio::runtime::LocalOptions;
+use rustls::ClientConfig;
+use tokio::runtime::{Handle, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use super::listener::Socket;
@@ -14,6 +15,7 @@ use super::worker;
 use crate::admin::{self, Scope};
 use crate::audit::Event;
 use crate::config::ProxyConfig;
+use crate::credential::Credentials;
 use crate::forward::chain;
 use crate::session::Sessions;
 use crate::table::RouteTable;
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) telemetry: Telemetry,
     pub(crate) started: Instant,
+    /// Opened on the control thread, which keeps them up to date.
+    credentials: OnceLock<Credentials>,
     workers: OnceLock<Vec<mpsc::UnboundedSender<worker::Command>>>,
     reloader: Mutex<Option<Reloader>>,
     /// One reload at a time.
@@ -56,6 +60,7 @@ impl Shared {
             sessions,
             telemetry,
             started: Instant::now(),
+            credentials: OnceLock::new(),
             workers: OnceLock::new(),
             reloader: Mutex::new(None),
             reloading: tokio::sync::Mutex::new(()),
@@ -86,19 +91,30 @@ impl Shared {
                 .ok_or("this proxy has no configuration to reload")?;
             reloader()
         };
-        let opened = match config {
-            Ok(config) => config.open(self.telemetry.metrics()).await,
-            Err(problem) => return Err(self.report(Err(problem))),
+        let credentials = self.credentials.get().ok_or("the proxy is starting")?;
+        let reread = credentials.reload().await;
+        let opened = match (config, reread) {
+            (Ok(config), Ok(())) => config.open(credentials, self.telemetry.metrics()).await,
+            (Ok(_), Err(problem)) => return Err(self.report(Err(chain(&problem)))),
+            (Err(problem), _) => return Err(self.report(Err(problem))),
         };
         if let Some(problem) = opened.missing_credentials() {
             return Err(self.report(Err(problem)));
         }
+        credentials.keep_only(&opened.sources());
         let (count, table) = (opened.routes().len(), Arc::new(opened));
         for worker in self.workers.get().into_iter().flatten() {
             let _ = worker.send(worker::Command::Reload(Arc::clone(&table)));
         }
         self.report(Ok(count));
         Ok(count)
+    }
+
+    /// Waits, bounded, until no credential is being renewed.
+    pub(crate) async fn end_credentials(&self) {
+        if let Some(credentials) = self.credentials.get() {
+            credentials.end().await;
+        }
     }
 
     fn report(&self, reloaded: Result<usize, String>) -> String {
@@ -127,7 +143,11 @@ impl Control {
 }
 
 /// Starts the thread and opens all credentials on it.
-pub(crate) fn start(config: ProxyConfig, shared: Arc<Shared>) -> io::Result<(Control, RouteTable)> {
+pub(crate) fn start(
+    config: ProxyConfig,
+    tls: Arc<ClientConfig>,
+    shared: Arc<Shared>,
+) -> io::Result<(Control, RouteTable)> {
     let (commands, inbox) = mpsc::unbounded_channel();
     let (report, started) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new()
@@ -141,12 +161,16 @@ pub(crate) fn start(config: ProxyConfig, shared: Arc<Shared>) -> io::Result<(Con
                 Err(error) => return drop(report.send(Err(error))),
             };
             runtime.block_on(async move {
-                let table = config.open(shared.telemetry.metrics()).await;
+                let credentials =
+                    Credentials::new(config.environment.clone(), Handle::current()).with_tls(&tls);
+                let credentials = shared.credentials.get_or_init(|| credentials);
+                let table = config.open(credentials, shared.telemetry.metrics()).await;
                 if let Some(problem) = table.missing_credentials() {
                     tracing::warn!("requests are refused with 503: {problem}");
                 }
                 let _ = report.send(Ok(table));
-                run(shared, inbox).await;
+                run(Arc::clone(&shared), inbox).await;
+                shared.end_credentials().await;
             });
             runtime.shutdown_background();
         })?;

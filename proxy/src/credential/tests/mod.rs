@@ -16,6 +16,14 @@ fn environment(variables: &[(&str, &str)], dotenv: &str) -> (tempfile::TempDir, 
     (folder, environment)
 }
 
+/// Opens a credential and waits for its first value.
+pub(super) async fn opened(credentials: &Credentials, source: &CredentialSource) -> Credential {
+    let credential = credentials.open(source).unwrap();
+    // Some tests look at what is missing then.
+    let _ = credential.current().await;
+    credential
+}
+
 fn variable(name: &str) -> CredentialSource {
     CredentialSource::Environment {
         variable: name.to_owned(),

@@ -27,7 +27,7 @@ fn secret(text: &str) -> Secret {
 
 async fn open(source: &CredentialSource, folder: &Path) -> Credential {
     let environment = Environment::new([("PATH", "/usr/bin:/bin")], folder);
-    Credentials::new(environment).open(source).await.unwrap()
+    opened(&Credentials::new(environment, Handle::current()), source).await
 }
 
 /// Waits for a state that is as expected, with a deadline.
@@ -159,10 +159,13 @@ async fn reload_reads_all_sources_again_and_says_what_failed() {
     let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
     write(&good, "a");
     write(&bad, "b");
-    let credentials = Credentials::new(Environment::new([("A", "b")], folder.path()));
-    let opened = credentials.open(&file("good")).await.unwrap();
-    credentials.open(&file("bad")).await.unwrap();
-    credentials.open(&variable("A")).await.unwrap();
+    let credentials = Credentials::new(
+        Environment::new([("A", "b")], folder.path()),
+        Handle::current(),
+    );
+    let first = opened(&credentials, &file("good")).await;
+    opened(&credentials, &file("bad")).await;
+    opened(&credentials, &variable("A")).await;
     credentials.reload().await.unwrap();
     write(&good, "a2");
     write(&bad, "");
@@ -170,16 +173,19 @@ async fn reload_reads_all_sources_again_and_says_what_failed() {
         credentials.reload().await.unwrap_err().reason(),
         Reason::Broken
     );
-    assert_eq!(opened.current().await.unwrap(), secret("a2"));
+    assert_eq!(first.current().await.unwrap(), secret("a2"));
 }
 
 #[tokio::test]
 async fn the_same_source_is_opened_once() {
     let folder = tempfile::tempdir().unwrap();
     let script = "echo run >> runs; echo key";
-    let credentials = Credentials::new(Environment::new([("A", "b")], folder.path()));
+    let credentials = Credentials::new(
+        Environment::new([("A", "b")], folder.path()),
+        Handle::current(),
+    );
     for _ in 0..3 {
-        credentials.open(&shell(script, 60, 10)).await.unwrap();
+        opened(&credentials, &shell(script, 60, 10)).await;
     }
     assert_eq!(
         std::fs::read_to_string(folder.path().join("runs")).unwrap(),

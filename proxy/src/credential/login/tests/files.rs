@@ -80,10 +80,7 @@ async fn codex_tokens_end_when_their_claim_says() {
         path: Some("auth.json".into()),
         token_endpoint: None,
     };
-    let credential = credentials(folder.path(), &issuer)
-        .open(&source)
-        .await
-        .unwrap();
+    let credential = opened(&credentials(folder.path(), &issuer), &source).await;
     becomes(&credential, &access(1)).await;
     let saved: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(saved["tokens"]["account_id"], "account-1");
@@ -106,10 +103,7 @@ async fn codexs_api_key_is_used_when_it_has_no_login() {
         path: Some("auth.json".into()),
         token_endpoint: None,
     };
-    let credential = credentials(folder.path(), &issuer)
-        .open(&source)
-        .await
-        .unwrap();
+    let credential = opened(&credentials(folder.path(), &issuer), &source).await;
     assert_eq!(credential.current().await.unwrap().header(), "CANARY-key");
 }
 
@@ -128,9 +122,9 @@ async fn a_plain_login_needs_no_more_than_a_refresh_token() {
     let credentials = Credentials {
         clock: Clock::of_runtime(),
         connect: Some(Arc::new(issuer.handle())),
-        ..Credentials::new(environment)
+        ..Credentials::new(environment, tokio::runtime::Handle::current())
     };
-    let credential = credentials.open(&source).await.unwrap();
+    let credential = opened(&credentials, &source).await;
     assert_eq!(credential.current().await.unwrap(), access(1));
     assert_eq!(
         issuer.last_body(),

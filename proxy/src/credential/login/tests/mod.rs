@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::clock::Clock;
+use super::super::tests::opened;
 use super::super::{Credential, CredentialSource, Credentials, Environment, Reason, Secret};
 
 mod files;
@@ -61,7 +62,7 @@ impl Login {
     }
 
     async fn open(&self) -> Credential {
-        self.credentials.open(&claude()).await.unwrap()
+        opened(&self.credentials, &claude()).await
     }
 
     /// The same file seen by another process.
@@ -79,7 +80,7 @@ fn credentials(home: &Path, issuer: &Issuer) -> Credentials {
     Credentials {
         clock: Clock::of_runtime(),
         connect: Some(Arc::new(issuer.handle())),
-        ..Credentials::new(environment)
+        ..Credentials::new(environment, tokio::runtime::Handle::current())
     }
 }
 

@@ -140,7 +140,7 @@ async fn no_error_and_no_debug_text_holds_a_token() {
         "{\"claudeAiOauth\":{\"accessToken\":\"CANARY\",\"expiresAt\":\"CANARY\"}}",
     ] {
         std::fs::write(login.path(), broken).unwrap();
-        let credential = login.another_process().open(&claude()).await.unwrap();
+        let credential = opened(&login.another_process(), &claude()).await;
         let problem = credential.problem().unwrap();
         assert!(!format!("{problem:?} {credential:?}").contains("CANARY"));
         let text = super::super::super::error::chain(&problem);

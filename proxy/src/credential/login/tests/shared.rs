@@ -28,11 +28,11 @@ async fn a_token_is_renewed_ten_minutes_before_its_end() {
 #[tokio::test(start_paused = true)]
 async fn a_hundred_waiters_cause_one_request() {
     let login = Login::ending_in(-10, Issuer::new());
-    let opened = login.open().await;
+    let first = login.open().await;
     tokio::time::advance(Duration::from_secs(7200)).await;
     let waiters: Vec<_> = (0..100)
         .map(|_| {
-            let credential = opened.clone();
+            let credential = first.clone();
             tokio::spawn(async move { credential.current().await.unwrap() })
         })
         .collect();
@@ -156,12 +156,12 @@ async fn processes_that_share_a_login_renew_it_once() {
     ];
     let claude = claude();
     let (a, b, c) = tokio::join!(
-        others[0].open(&claude),
-        others[1].open(&claude),
-        others[2].open(&claude)
+        opened(&others[0], &claude),
+        opened(&others[1], &claude),
+        opened(&others[2], &claude)
     );
     for credential in [a, b, c] {
-        assert_eq!(credential.unwrap().current().await.unwrap(), access(1));
+        assert_eq!(credential.current().await.unwrap(), access(1));
     }
     assert_eq!((login.issuer.requests(), login.issuer.reuses()), (1, 0));
 }
@@ -265,7 +265,7 @@ fn a_crash_between_answer_and_write_back_is_reported_and_ends_nothing_early() {
 
     runtime().block_on(async {
         let after = login.another_process();
-        let credential = after.open(&claude()).await.unwrap();
+        let credential = opened(&after, &claude()).await;
         assert_eq!(
             credential.current().await.unwrap(),
             access(0),

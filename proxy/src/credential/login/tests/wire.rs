@@ -59,11 +59,9 @@ async fn tokens_are_renewed_over_tls_and_a_stranger_certificate_gets_none() {
     let login = Login::ending_in(-2_000_000_000 + 300, Issuer::new());
     let environment = Environment::new([("HOME", login.folder.path().to_str().unwrap())], "/");
     let open = async |roots| {
-        Credentials::new(environment.clone())
-            .with_tls(&trusting(roots))
-            .open(&source)
-            .await
-            .unwrap()
+        let keepers = tokio::runtime::Handle::current();
+        let credentials = Credentials::new(environment.clone(), keepers).with_tls(&trusting(roots));
+        opened(&credentials, &source).await
     };
     let stranger = open(RootCertStore::empty()).await;
     assert!(matches!(
