@@ -5,7 +5,6 @@
 //! stripped of every credential the client sent, given the real one, and
 //! streamed. `request` and `forward` read top to bottom as that story.
 
-mod admin;
 pub mod audit;
 pub mod bind;
 mod body;
@@ -28,7 +27,23 @@ mod upstream;
 pub mod usage;
 
 pub use cli::main_impl;
-pub(crate) use forward::chain;
-pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, Reloader, StartError};
+pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, StartError};
 pub use upstream::tls::TlsError;
 pub use upstream::{InvalidUpstream, Reach, Scheme, Upstream};
+
+/// What the fuzz targets need of the inside; see `proxy/fuzz`.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub fn accepts_target(uri: &http::Uri) -> bool {
+        crate::target::check(uri).is_ok()
+    }
+
+    pub fn strip_request(headers: &mut http::HeaderMap) {
+        crate::headers::strip_request(headers);
+    }
+
+    pub fn presented_credentials(headers: &http::HeaderMap, query: Option<&str>) -> Vec<Vec<u8>> {
+        crate::request::presented_credentials(headers, query)
+    }
+}

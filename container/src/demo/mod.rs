@@ -223,10 +223,7 @@ impl Story {
                     sender = None;
                 }
                 Event::Warning { message } => self.line("warning", &message),
-                Event::Progress(_)
-                | Event::Start { .. }
-                | Event::Result(_)
-                | Event::Exit { .. } => {}
+                Event::Start { .. } | Event::Result(_) | Event::Exit { .. } => {}
             }
         }
         answers

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use super::{MASK, forms};
 
 /// How much of each pattern the fast search knows. Its tables cannot be zeroed,
-/// so they get no more of a secret than they need; four bytes are what its
-/// vector code compares at once.
-const PREFIX_BYTES: usize = 4;
+/// so they get no more of a secret than they need; six bytes are one byte
+/// escaped in JSON, which four could not tell from any other escape.
+const PREFIX_BYTES: usize = 6;
 
 /// A set of byte strings to hide, shared by all streams it applies to.
 ///
@@ -26,6 +26,8 @@ struct Shared {
     patterns: Vec<Zeroizing<Vec<u8>>>,
     /// Finds where a pattern may begin; none when there are no patterns.
     prefixes: Option<AhoCorasick>,
+    /// By first byte.
+    begins_pattern: [bool; 256],
 }
 
 /// The patterns cannot be searched for.
@@ -62,6 +64,10 @@ impl Patterns {
         let mut patterns: Vec<_> = patterns.into_iter().filter(|p| !p.is_empty()).collect();
         patterns.sort_by(|a, b| a.as_slice().cmp(b.as_slice()));
         patterns.dedup();
+        let mut begins_pattern = [false; 256];
+        for pattern in &patterns {
+            begins_pattern[usize::from(pattern[0])] = true;
+        }
         let prefixes = (!patterns.is_empty())
             .then(|| {
                 AhoCorasick::builder()
@@ -69,7 +75,11 @@ impl Patterns {
                     .build(patterns.iter().map(|p| &p[..p.len().min(PREFIX_BYTES)]))
             })
             .transpose()?;
-        let shared = Arc::new(Shared { patterns, prefixes });
+        let shared = Arc::new(Shared {
+            patterns,
+            prefixes,
+            begins_pattern,
+        });
         Ok(Self { shared })
     }
 
@@ -120,6 +130,10 @@ impl Patterns {
     }
 
     fn is_beginning(&self, end: &[u8]) -> bool {
+        let first = end.first().map(|first| usize::from(*first));
+        if !first.is_some_and(|first| self.shared.begins_pattern[first]) {
+            return false;
+        }
         let patterns = &self.shared.patterns;
         // In sorted order, what begins with `end` follows `end` itself.
         let behind = patterns.partition_point(|pattern| pattern.as_slice() <= end);

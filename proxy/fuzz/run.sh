@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Fuzzes each target, or the ones named, for so many seconds.
+#
+#   proxy/fuzz/run.sh SECONDS [TARGET...]
+#
+# Works with stable Rust: coverage comes from LLVM's own pass, and libFuzzer is
+# built by the libfuzzer-sys crate, which needs a C++ compiler. New inputs go
+# into the target folder; the small corpora in corpus/ are only read.
+set -euo pipefail
+seconds=${1:?usage: run.sh SECONDS [TARGET...]}
+shift
+here=$(cd "$(dirname "$0")" && pwd)
+targets=("$@")
+[ ${#targets[@]} -gt 0 ] || targets=(request_head routes scrubber usage)
+command -v c++ >/dev/null || { echo "error: no C++ compiler; hint: apt install g++" >&2; exit 1; }
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+out=${CARGO_TARGET_DIR:-$here/../../target}/fuzz
+passes=(-Cpasses=sancov-module)
+for option in level=4 inline-8bit-counters pc-table trace-compares; do
+    passes+=("-Cllvm-args=-sanitizer-coverage-$option")
+done
+# Naming the target keeps the flags away from build scripts.
+RUSTFLAGS="${passes[*]} --cfg fuzzing" cargo build --quiet --release --locked \
+    --manifest-path "$here/Cargo.toml" --target "$host" --target-dir "$out"
+
+for target in "${targets[@]}"; do
+    mkdir -p "$out/corpus/$target" "$out/artifacts/$target"
+    echo "fuzzing $target for $seconds s"
+    "$out/$host/release/$target" "$out/corpus/$target" "$here/corpus/$target" \
+        -artifact_prefix="$out/artifacts/$target/" -max_total_time="$seconds" \
+        -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 -verbosity=0
+done

@@ -1,0 +1,592 @@
+//! Whole exchanges through a running proxy.
+
+#[cfg(test)]
+mod support;
+
+use std::io::{Read, Write};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use drawbridge_proxy::DrainOutcome;
+use drawbridge_proxy::config::ClientAuth;
+use support::{Client, DEADLINE, KEY, Proxy, Upstream, config, config_from};
+
+#[test]
+fn a_session_token_is_exchanged_for_the_key() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answer = proxy.connect().send(proxy.post(r#"{"a":1}"#)).answer();
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, r#"{"ok":true}"#)
+    );
+    let seen = upstream.next();
+    assert_eq!(seen.line, "POST /v1/messages HTTP/1.1");
+    assert_eq!(seen.all("x-api-key"), [KEY]);
+    assert_eq!(
+        seen.get("host"),
+        Some(upstream.address.to_string().as_str())
+    );
+    assert_eq!(seen.body, br#"{"a":1}"#);
+    assert!(!format!("{:?}{answer:?}", seen).contains(proxy.session.token()));
+    assert!(!format!("{answer:?}").contains(KEY));
+    assert_eq!(answer.head.get("set-cookie"), None);
+}
+
+#[test]
+fn class_01_without_a_session_the_upstream_is_not_contacted() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    for header in [
+        "x-api-key: placeholder",
+        "x-api-key: sk-ant-attackers-own",
+        "authorization: Bearer dbs_00000000000000000000",
+        "accept: */*",
+    ] {
+        let request = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n");
+        let answer = proxy.connect().send(request).answer();
+        assert_eq!(answer.status, 401, "{header}");
+        assert_eq!(answer.head.get("x-should-retry"), Some("false"));
+        assert!(
+            answer.text().contains("authentication_error"),
+            "{}",
+            answer.text()
+        );
+    }
+    upstream.assert_unused();
+}
+
+#[test]
+fn a_token_is_accepted_wherever_sdks_put_a_key() {
+    use base64::Engine as _;
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("x:{token}"));
+    for (query, header) in [
+        ("", format!("x-api-key: {token}")),
+        ("", format!("authorization: Bearer {token}")),
+        ("", format!("authorization: basic {basic}")),
+        ("", format!("x-goog-api-key: {token}")),
+        (&*format!("?key={token}"), "accept: */*".to_owned()),
+    ] {
+        let request = format!("GET /v1/models{query} HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n");
+        assert_eq!(
+            proxy.connect().send(request).answer().status,
+            200,
+            "{header}"
+        );
+        let seen = upstream.next();
+        assert_eq!(seen.line, "GET /v1/models HTTP/1.1");
+        assert_eq!(seen.get("x-api-key"), Some(KEY));
+        assert!(!format!("{seen:?}").contains("dbs_"), "{seen:?}");
+    }
+}
+
+#[test]
+fn class_05_the_attackers_own_key_never_arrives() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    let request = format!(
+        "GET /v1/models?api_key=attacker&beta=true HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\
+         x-api-key: attacker\r\nauthorization: Bearer attacker\r\ncookie: k=attacker\r\n\r\n"
+    );
+    assert_eq!(proxy.connect().send(request).answer().status, 200);
+    let seen = upstream.next();
+    assert_eq!(seen.line, "GET /v1/models?beta=true HTTP/1.1");
+    assert_eq!(seen.all("x-api-key"), [KEY]);
+    assert!(!format!("{seen:?}").contains("attacker"));
+}
+
+#[test]
+fn class_10_connection_cannot_name_the_injected_header() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    let request = format!(
+        "GET /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\
+         connection: x-api-key, host, anthropic-version\r\nanthropic-version: 1\r\n\r\n"
+    );
+    assert_eq!(proxy.connect().send(request).answer().status, 200);
+    let seen = upstream.next();
+    assert_eq!(seen.all("x-api-key"), [KEY]);
+    assert_eq!(seen.get("anthropic-version"), None);
+}
+
+#[test]
+fn class_05_only_the_model_endpoints_are_open() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    for (line, status) in [
+        ("POST /v1/files", 403),
+        ("GET /v1/messages", 403),
+        ("GET /v1/organizations/api_keys", 403),
+        ("POST /v1/oauth/token", 403),
+        ("GET /", 403),
+        ("GET /v1/../v1/models", 400),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
+        let answer = proxy.connect().send(request).answer();
+        assert_eq!(answer.status, status, "{line}");
+        assert_eq!(answer.head.get("x-should-retry"), Some("false"));
+    }
+    upstream.assert_unused();
+}
+
+#[test]
+fn connection_checks_are_answered_without_the_upstream() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    for path in ["/", "/api/hello", "/anthropic/"] {
+        let mut client = proxy.connect();
+        client.send(format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
+        assert_eq!(client.head().status, 200, "{path}");
+    }
+    upstream.assert_unused();
+}
+
+#[test]
+fn oauth_replaces_the_bearer_and_adds_the_beta() {
+    let upstream = Upstream::answering();
+    let variables = [
+        ("CLAUDE_CODE_OAUTH_TOKEN", KEY),
+        ("ANTHROPIC_BASE_URL", &upstream.url()),
+    ];
+    let proxy = Proxy::start(config_from(&variables));
+    let token = proxy.session.token();
+    let request = format!(
+        "POST /v1/messages?beta=true HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         anthropic-beta: a,b\r\ncontent-length: 0\r\n\r\n"
+    );
+    assert_eq!(proxy.connect().send(request).answer().status, 200);
+    let seen = upstream.next();
+    assert_eq!(seen.line, "POST /v1/messages?beta=true HTTP/1.1");
+    assert_eq!(seen.all("authorization"), [format!("Bearer {KEY}")]);
+    assert_eq!(seen.all("anthropic-beta"), ["a,b,oauth-2025-04-20"]);
+    assert_eq!(seen.get("x-api-key"), None);
+}
+
+#[test]
+fn the_base_path_is_kept_and_a_prefix_selects_the_route() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&format!("{}/team/api/", upstream.url())));
+    for path in ["/v1/models?a=1", "/anthropic/v1/models?a=1"] {
+        let token = proxy.session.token();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
+        assert_eq!(proxy.connect().send(request).answer().status, 200);
+        assert_eq!(upstream.next().line, "GET /team/api/v1/models?a=1 HTTP/1.1");
+    }
+}
+
+#[test]
+fn class_17_without_a_credential_nothing_is_forwarded() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config_from(&[("ANTHROPIC_BASE_URL", &upstream.url())]));
+    let answer = proxy.connect().send(proxy.post("{}")).answer();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.head.get("x-should-retry"), Some("false"));
+    upstream.assert_unused();
+}
+
+#[test]
+fn placeholder_mode_takes_the_placeholder_and_nothing_else() {
+    let upstream = Upstream::answering();
+    let mut config = config(&upstream.url());
+    config.client_auth = ClientAuth::Placeholder;
+    let proxy = Proxy::start(config);
+    for (key, status) in [
+        ("placeholder", 200),
+        ("other", 401),
+        (proxy.session.token(), 200),
+    ] {
+        let request = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n\r\n");
+        assert_eq!(
+            proxy.connect().send(request).answer().status,
+            status,
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn a_unix_socket_serves_and_its_file_goes_with_the_guard() {
+    use std::os::unix::net::UnixStream;
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy.sock");
+    // What a killed proxy leaves behind is replaced.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let guard = proxy.handle.listen_unix(&path).unwrap();
+    let error = proxy.handle.listen_unix(&path).unwrap_err();
+    assert!(error.to_string().contains("in use"), "{error}");
+    let mut stream = UnixStream::connect(&path).unwrap();
+    let request = proxy
+        .post("{}")
+        .replace("host: proxy", "host: proxy\r\nconnection: close");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(guard);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_port_in_use_is_named_with_a_hint() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let error = proxy
+        .handle
+        .listen_tcp(proxy.address())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&proxy.address().to_string()) && error.contains("hint:"),
+        "{error}"
+    );
+}
+
+#[test]
+fn event_streams_pass_chunk_by_chunk() {
+    let (go, gate) = channel::<()>();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+    let upstream = Upstream::start(move |_, stream| {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+            transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n";
+        stream.write_all(head).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        stream.write_all(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n").unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    assert_eq!(client.send(proxy.post("{}")).head().status, 200);
+    let mut first = [0; 14];
+    client.reader.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"9\r\ndata: 1\n\n\r\n");
+    go.send(()).unwrap();
+    let mut rest = [0; 19];
+    client.reader.read_exact(&mut rest).unwrap();
+    assert_eq!(&rest, b"9\r\ndata: 2\n\n\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_upstream_exchange() {
+    // Before the head of the answer, and in the middle of its body.
+    for starts_to_answer in [false, true] {
+        let (ended, end) = channel();
+        let upstream = Upstream::start(move |_, stream| {
+            if starts_to_answer {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx";
+                stream.write_all(head).unwrap();
+            }
+            let mut byte = [0];
+            let _ = ended.send(stream.read(&mut byte).is_ok_and(|read| read > 0));
+        });
+        let proxy = Proxy::start(config(&upstream.url()));
+        let mut client = proxy.connect();
+        client.send(proxy.post("{}"));
+        upstream.next();
+        if starts_to_answer {
+            client.head();
+        }
+        drop(client);
+        assert!(
+            !end.recv_timeout(DEADLINE).unwrap(),
+            "the upstream connection is closed"
+        );
+    }
+}
+
+#[test]
+fn an_upstream_that_leaves_ends_the_clients_answer() {
+    let upstream = Upstream::start(|_, stream| {
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+        stream.write_all(head).unwrap();
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    client.send(proxy.post("{}")).head();
+    let mut rest = Vec::new();
+    let _ = client.reader.read_to_end(&mut rest);
+    assert!(
+        !rest.ends_with(b"0\r\n\r\n"),
+        "the answer must not look complete"
+    );
+    // And the next request works.
+    let upstream_again = proxy.connect().send(proxy.post("{}")).head();
+    assert_eq!(upstream_again.status, 200);
+}
+
+#[test]
+fn an_upstream_that_drops_the_request_is_a_502() {
+    let upstream = Upstream::start(|_, stream| stream.shutdown(std::net::Shutdown::Both).unwrap());
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answer = proxy.connect().send(proxy.post("{}")).answer();
+    assert_eq!(
+        (answer.status, answer.head.get("x-should-retry")),
+        (502, None)
+    );
+    assert_eq!(
+        upstream.seen.try_iter().count(),
+        1,
+        "a sent request is not sent twice"
+    );
+}
+
+#[test]
+fn an_unreachable_upstream_is_a_502() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let proxy = Proxy::start(config(&format!("http://{address}")));
+    assert_eq!(proxy.connect().send(proxy.post("{}")).answer().status, 502);
+}
+
+#[test]
+fn a_silent_upstream_is_a_504_and_the_next_request_works() {
+    let upstream = Upstream::start(|request, stream| {
+        if request.body == b"answer" {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let mut config = config(&upstream.url());
+    config.deadlines.first_byte = Duration::from_millis(100);
+    let proxy = Proxy::start(config);
+    let mut client = proxy.connect();
+    assert_eq!(client.send(proxy.post("{}")).answer().status, 504);
+    assert_eq!(client.send(proxy.post("answer")).answer().status, 200);
+}
+
+#[test]
+fn silence_within_an_answer_ends_it() {
+    let upstream = Upstream::start(|_, stream| {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx";
+        stream.write_all(head).unwrap();
+    });
+    let mut config = config(&upstream.url());
+    config.deadlines.idle = Duration::from_millis(100);
+    let proxy = Proxy::start(config);
+    let mut client = proxy.connect();
+    client.send(proxy.post("{}")).head();
+    let mut rest = Vec::new();
+    let _ = client.reader.read_to_end(&mut rest);
+    assert_eq!(rest, b"x");
+}
+
+#[test]
+fn a_client_that_stops_sending_is_a_408() {
+    let upstream = Upstream::answering();
+    let mut config = config(&upstream.url());
+    config.deadlines.idle = Duration::from_millis(100);
+    let proxy = Proxy::start(config);
+    let request = proxy
+        .post("{}")
+        .replace("content-length: 2", "content-length: 3");
+    assert_eq!(proxy.connect().send(request).answer().status, 408);
+}
+
+#[test]
+fn class_25_a_head_that_never_ends_is_cut() {
+    let upstream = Upstream::answering();
+    let mut config = config(&upstream.url());
+    config.deadlines.head = Duration::from_millis(100);
+    let proxy = Proxy::start(config);
+    let mut client = proxy.connect();
+    client.send("GET /v1/models HTTP/1.1\r\nhost: x\r\n");
+    let mut rest = Vec::new();
+    let _ = client.reader.read_to_end(&mut rest);
+    upstream.assert_unused();
+}
+
+#[test]
+fn connections_are_reused_and_dead_ones_replaced() {
+    // This upstream closes each connection after its second answer.
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let upstream = Upstream::start(move |_, stream| {
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
+        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 1 {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    for _ in 0..20 {
+        assert_eq!(client.send(proxy.post("{}")).answer().status, 200);
+        upstream.next();
+        // A close that is still on its way may reach the proxy after the next
+        // request; here it has to have arrived.
+        wait_a_turn();
+    }
+}
+
+fn wait_a_turn() {
+    let (_never, gate) = channel::<()>();
+    let _ = gate.recv_timeout(Duration::from_millis(5));
+}
+
+#[test]
+fn large_bodies_pass_both_ways() {
+    let upstream = Upstream::start(|request, stream| {
+        let length = request.body.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n"
+        )
+        .unwrap();
+        stream.write_all(&request.body).unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let body = "0123456789abcdef".repeat(512 * 1024);
+    let answer = proxy.connect().send(proxy.post(&body)).answer();
+    assert!(answer.head.body == body.as_bytes());
+}
+
+#[test]
+fn shutdown_finishes_what_is_in_flight() {
+    let (go, gate) = channel::<()>();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+    let upstream = Upstream::start(move |_, stream| {
+        gate.lock().unwrap().recv().unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let (mut client, mut idle) = (proxy.connect(), proxy.connect());
+    client.send(proxy.post("{}"));
+    upstream.next();
+    let (address, handle) = (proxy.address(), proxy.handle);
+    let stopping = std::thread::spawn(move || block_on(handle.shutdown(DEADLINE)));
+    assert!(idle.is_closed(), "an idle connection is closed at once");
+    go.send(()).unwrap();
+    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(stopping.join().unwrap(), DrainOutcome::Drained);
+    drop(proxy.listener);
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn shutdown_cuts_what_does_not_end() {
+    let upstream = Upstream::start(|_, _| ());
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    client.send(proxy.post("{}"));
+    upstream.next();
+    let start = Instant::now();
+    let outcome = block_on(proxy.handle.shutdown(Duration::from_millis(100)));
+    assert_eq!(outcome, DrainOutcome::Cut(1));
+    assert!(start.elapsed() < DEADLINE);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn dropping_the_handle_ends_everything() {
+    let upstream = Upstream::start(|_, _| ());
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    client.send(proxy.post("{}"));
+    upstream.next();
+    drop(proxy.handle);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn class_18_an_echoed_key_does_not_reach_the_agent() {
+    let upstream = Upstream::start(|request, stream| {
+        let key = request.get("x-api-key").unwrap();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nx-echo: {key}\r\ntransfer-encoding: chunked\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        for byte in format!("your key is {key}.").bytes() {
+            write!(stream, "1\r\n{}\r\n", char::from(byte)).unwrap();
+        }
+        stream.write_all(b"0\r\n\r\n").unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answer = proxy.connect().send(proxy.post("{}")).answer();
+    let mask = "*".repeat(KEY.len());
+    assert_eq!(answer.head.get("x-echo"), Some(mask.as_str()));
+    assert_eq!(answer.text(), format!("your key is {mask}."));
+}
+
+#[test]
+fn class_18_a_compressed_answer_is_refused() {
+    let upstream = Upstream::start(|request, stream| {
+        assert_eq!(request.all("accept-encoding"), ["identity"]);
+        let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx";
+        stream.write_all(head).unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let request = proxy
+        .post("{}")
+        .replace("host: proxy", "host: proxy\r\naccept-encoding: gzip");
+    assert_eq!(proxy.connect().send(request).answer().status, 502);
+}
+
+#[test]
+fn a_token_budget_that_is_used_up_is_a_429_without_retry() {
+    let upstream = Upstream::start(|_, stream| {
+        let body = "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7,\
+            \"output_tokens\":1}}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\
+            \"usage\":{\"output_tokens\":5}}\n\n";
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut budget = support::spec();
+    budget.limits.output_tokens = Some(6);
+    let session = proxy.handle.sessions().issue(budget).unwrap();
+    let mut client = proxy.connect();
+    for status in [200, 200, 429] {
+        let token = session.token();
+        client.send(format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\ncontent-length: 0\r\n\r\n"
+        ));
+        let answer = client.answer();
+        assert_eq!(answer.status, status);
+        let retry = (status == 429).then_some("false");
+        assert_eq!(answer.head.get("x-should-retry"), retry);
+    }
+}
+
+#[test]
+fn a_body_over_the_sessions_cap_is_refused() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut narrow = support::spec();
+    narrow.limits.body_bytes = Some(4);
+    let session = proxy.handle.sessions().issue(narrow).unwrap();
+    let post = |framing: &str| {
+        let token = session.token();
+        format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n{framing}")
+    };
+    let mut client: Client = proxy.connect();
+    client.send(post("content-length: 4\r\n\r\nabcd"));
+    assert_eq!(client.answer().status, 200);
+    client.send(post("content-length: 5\r\n\r\nabcde"));
+    assert_eq!(client.answer().status, 413);
+    let mut client = proxy.connect();
+    client.send(post(
+        "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n",
+    ));
+    assert_eq!(client.answer().status, 413);
+}
+
+#[cfg(test)]
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
