@@ -17,19 +17,8 @@ pub(crate) const TESTS: &[Test] = &[(
 )];
 
 fn two_hundred_with_a_killed_runner(setting: Setting) {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let model = Model::start(move |turn| {
-        let is_first = turn.news().contains("start-here") && !turn.history().contains("answer");
-        if is_first {
-            Answer::Stream(vec![
-                Piece::Wait(held.clone()),
-                Piece::Text("answer".into()),
-            ])
-        } else {
-            Answer::Text("answer".into())
-        }
-    });
+    let (first_turn, dying_turn) = (Gate::new(), Gate::new());
+    let model = model(first_turn.clone(), dying_turn.clone());
     let launcher = Launcher::new(setting.credential, &model);
     let input = launcher.group("g").join("ipc/input");
     fs::create_dir_all(&input).unwrap();
@@ -38,13 +27,14 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
     // Before the turn.
     burst(&input, 0..40);
     let mut run = launcher.start(&args("start-here"));
-    gate.wait_for_arrival();
+    first_turn.wait_for_arrival();
     // During the turn.
     burst(&input, 40..80);
-    gate.open();
+    first_turn.open();
     let _ = run.wait_for_answers(1);
-    // After the turn, and in the middle of it the runner dies.
+    // After the turn; the runner dies while the agent works on them.
     burst(&input, 80..120);
+    dying_turn.wait_for_arrival();
     let processes = launcher.container().processes();
     let runner = processes
         .iter()
@@ -52,7 +42,9 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
         .unwrap();
     runner.kill();
     let _ = run.0.wait();
+    dying_turn.open();
     let unconfirmed: BTreeSet<u32> = numbers_in(&input.join(".taken"));
+    assert!(!unconfirmed.is_empty(), "the crash hit nothing");
 
     // Before the second run, during it and after its first turn.
     burst(&input, 120..150);
@@ -71,6 +63,21 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
     assert_eq!(ended.code, 0, "{}", ended.err);
 
     each_came_once(&model, &unconfirmed);
+}
+
+/// A model that holds the first turn, and a later one with many follow-ups.
+fn model(first_turn: Gate, dying_turn: Gate) -> Upstream {
+    Model::start(move |turn| {
+        let news = turn.news();
+        let answer = Piece::Text("answer-7781".into());
+        if news.contains("start-here") && !turn.history().contains("answer-7781") {
+            Answer::Stream(vec![Piece::Wait(first_turn.clone()), answer])
+        } else if news.contains(&text_of(80)) {
+            Answer::Stream(vec![Piece::Wait(dying_turn.clone()), answer])
+        } else {
+            Answer::Stream(vec![answer])
+        }
+    })
 }
 
 /// What the agent had not confirmed when it was killed may come once more.

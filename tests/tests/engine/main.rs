@@ -14,6 +14,7 @@ mod crash;
 mod failures;
 mod follow_ups;
 mod hostile;
+mod images;
 mod leak;
 mod nanoclaw;
 mod sealed;
@@ -187,13 +188,11 @@ fn trials_of(agent: Agent) -> Vec<Trial> {
             .into_iter()
             .map(|setting| setting.trial(name, *test))
     }));
-    if agent == Agent::Claude {
-        trials.extend(
-            nanoclaw::TESTS
-                .iter()
-                .map(|(name, test)| usual.trial(name, *test)),
-        );
-    }
+    let own = match agent {
+        Agent::Builtin => images::TESTS,
+        Agent::Claude => nanoclaw::TESTS,
+    };
+    trials.extend(own.iter().map(|(name, test)| usual.trial(name, *test)));
     trials
 }
 

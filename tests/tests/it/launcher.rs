@@ -324,3 +324,25 @@ fn help_goes_to_stdout_and_a_usage_error_to_stderr() {
         "{wrong:?}"
     );
 }
+
+/// The caller's key is not for a demonstration, and must not be in its output.
+#[test]
+fn the_demo_shows_its_facts_and_uses_no_key_of_the_caller() {
+    let model = echo();
+    let launcher = Launcher::new(Credential::Oauth, &model);
+    let mut command = launcher.command(&["demo", "--runtime", "host"]);
+    let ended = Program::run(&mut command);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+    for fact in [
+        "NOT isolated",
+        "ANTHROPIC_API_KEY=dbs_",
+        "x-api-key: sk-ant-fake-****",
+    ] {
+        assert!(ended.out.contains(fact), "{}", ended.out);
+    }
+    assert_eq!(model.requests().len(), 0);
+    for key in [FAKE_KEY, Credential::Oauth.secret()] {
+        Canary::new(key).assert_absent("the demo's output", ended.out.clone() + &ended.err);
+    }
+    launcher.assert_nothing_left();
+}

@@ -146,6 +146,16 @@ fn the_root_documents_exist() {
     }
 }
 
+/// The set-up of a newcomer is two commands, and these are tested as written.
+#[test]
+fn the_readme_shows_the_demo_and_the_test_command() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let script = fs::read_to_string(root().join("tests/run.sh")).unwrap();
+    assert!(readme.contains("\ncargo run --release -- demo\n"));
+    assert!(readme.contains("\ntests/run.sh\n"));
+    assert!(script.contains("cargo run --release --locked -- demo\n"));
+}
+
 #[test]
 fn ci_runs_the_one_test_command_and_nothing_else() {
     let script = fs::read_to_string(root().join(".ci/run")).unwrap();
