@@ -32,15 +32,24 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
 
 /// Settings and credentials, as every run resolves them.
 pub(crate) fn settle(flags: &SettingArgs) -> Result<(RunSettings, Result<ProxyConfig>)> {
-    let file = None;
-    let (settings, _) = resolve(flags, file)?;
-    Ok((settings, credentials(file)))
+    let environment = observe()?;
+    let file = find_file(&environment)?;
+    let (settings, _) = resolve(flags, &environment, file.as_ref())?;
+    Ok((settings, credentials(&environment, file.as_ref())))
 }
 
-fn credentials(file: Option<&ConfigFile>) -> Result<ProxyConfig> {
-    let environment = Environment::observe()
-        .context(|| Error::not_started("the working directory cannot be read"))?;
-    let proxy = ProxyConfig::resolve(file, &environment)
+fn observe() -> Result<Environment> {
+    Environment::observe().context(|| Error::not_started("the working directory cannot be read"))
+}
+
+/// `drawbridge.toml`. One that cannot be read stops the command: what it would
+/// have restricted is not known.
+fn find_file(environment: &Environment) -> Result<Option<ConfigFile>> {
+    ConfigFile::find(environment).context(|| Error::usage("the configuration is not valid"))
+}
+
+fn credentials(environment: &Environment, file: Option<&ConfigFile>) -> Result<ProxyConfig> {
+    let proxy = ProxyConfig::resolve(file, environment)
         .context(|| Error::usage("the proxy's configuration is not valid"))?;
     proxy.require_credentials().context(|| {
         Error::not_started("no credential for the model API")
@@ -57,15 +66,21 @@ fn request(args: &RunArgs) -> Result<Request> {
         .map(str::parse)
         .transpose()
         .context(|| Error::usage("--group"))?;
-    if settings.agent == AgentKind::Command && args.program.is_empty() {
-        return Err(Error::usage("--agent command needs a program")
-            .hint("give it behind two dashes: --agent command -- PROGRAM ARGUMENTS"));
+    let needs_program = matches!(settings.agent, AgentKind::Command | AgentKind::Acp);
+    if needs_program && args.program.is_empty() {
+        let name = settings.agent.name();
+        return Err(
+            Error::usage(format!("--agent {name} needs a program")).hint(format!(
+                "give it behind two dashes: --agent {name} -- PROGRAM ARGUMENTS"
+            )),
+        );
     }
     Ok(Request {
         prompt: follow_ups::read_prompt(&args.prompt)?,
         group,
         program: args.program.clone(),
         follow_ups: follow_ups::Source::of(&args.prompt, args.json),
+        progress: args.json,
         ..Request::new(settings, proxy?)
     })
 }
@@ -86,7 +101,9 @@ pub(crate) fn clean() -> Result<Exit> {
 /// `drawbridge config`.
 pub(crate) fn config(command: &ConfigCommand) -> Result<Exit> {
     let ConfigCommand::Show { settings, json } = command;
-    let (_, shown) = resolve(settings, None)?;
+    let environment = observe()?;
+    let file = find_file(&environment)?;
+    let (_, shown) = resolve(settings, &environment, file.as_ref())?;
     if *json {
         let values: serde_json::Map<_, _> = shown.iter().map(as_json).collect();
         output::data_line(&serde_json::Value::Object(values).to_string());
@@ -104,10 +121,14 @@ fn as_json(shown: &Shown) -> (String, serde_json::Value) {
     (shown.key.to_owned(), value)
 }
 
-fn resolve(flags: &SettingArgs, file: Option<&ConfigFile>) -> Result<(RunSettings, Vec<Shown>)> {
+fn resolve(
+    flags: &SettingArgs,
+    environment: &Environment,
+    file: Option<&ConfigFile>,
+) -> Result<(RunSettings, Vec<Shown>)> {
     RunSettings::resolve(&Layers {
         flags,
-        environment: &|name| std::env::var(name).ok(),
+        environment: &|name| environment.variable(name).map(str::to_owned),
         file: file.and_then(|file| Some((file.path.as_path(), file.run.as_ref()?))),
     })
 }

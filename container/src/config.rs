@@ -133,7 +133,11 @@ named!(RuntimeChoice {
     "auto" => Self::Auto, "docker" => Self::Docker, "podman" => Self::Podman, "host" => Self::Host
 });
 named!(NetworkChoice { "sealed" => Self::Sealed, "bridge" => Self::Bridge });
-named!(AgentKind { "claude" => Self::Claude, "builtin" => Self::Builtin, "command" => Self::Command });
+named!(AgentKind {
+    "claude" => Self::Claude, "builtin" => Self::Builtin, "codex" => Self::Codex,
+    "opencode" => Self::Opencode, "gemini" => Self::Gemini, "acp" => Self::Acp,
+    "command" => Self::Command
+});
 named!(bool { "true" => true, "false" => false });
 
 fn parse_named<T: Named>(text: &str) -> Result<T, String> {
@@ -229,12 +233,15 @@ impl RunSettings {
     }
 }
 
-/// The image that `build-image` makes for an agent. The `command` agent runs
-/// in the small one, which has a shell.
+/// The image that `build-image` makes for an agent. A program of the user's own
+/// runs in the small one, which has a shell.
 pub(crate) fn default_image(agent: AgentKind) -> String {
     let name = match agent {
         AgentKind::Claude => "claude",
-        AgentKind::Builtin | AgentKind::Command => "builtin",
+        AgentKind::Codex => "codex",
+        AgentKind::Opencode => "opencode",
+        AgentKind::Gemini => "gemini",
+        AgentKind::Builtin | AgentKind::Acp | AgentKind::Command => "builtin",
     };
     format!("drawbridge/{name}:{}", env!("CARGO_PKG_VERSION"))
 }

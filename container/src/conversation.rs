@@ -3,8 +3,9 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use drawbridge_shared::ids::RunId;
 use drawbridge_shared::marker::{ScanEvent, Scanner};
-use drawbridge_shared::protocol::{RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{RecordKind, RecordStatus, RunRecord};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -43,7 +44,8 @@ pub(crate) enum End {
 /// What the agent has said so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    pub(crate) records: usize,
+    /// Records that answer a message, failures included.
+    pub(crate) answers: usize,
     pub(crate) failures: usize,
     /// Whether the runner said anything at all.
     pub(crate) has_started: bool,
@@ -51,6 +53,7 @@ pub(crate) struct Tally {
 
 /// A running conversation.
 pub(crate) struct Conversation<'a> {
+    run: &'a RunId,
     group: &'a Group,
     settings: &'a RunSettings,
     reporter: Reporter,
@@ -73,12 +76,14 @@ struct State {
 
 impl<'a> Conversation<'a> {
     pub(crate) fn new(
+        run: &'a RunId,
         group: &'a Group,
         settings: &'a RunSettings,
         reporter: Reporter,
         scanner: Scanner,
     ) -> Self {
         Self {
+            run,
             group,
             settings,
             reporter,
@@ -169,11 +174,18 @@ impl<'a> Conversation<'a> {
 
     fn take_record(&mut self, record: RunRecord) {
         self.state.last_word = Instant::now();
-        self.tally.records += 1;
-        match record.status {
-            RecordStatus::Success => self.store_session(record.new_session_id.as_deref()),
+        if record.status == RecordStatus::Success {
             // An id that comes with a failure may be the cause of it.
-            RecordStatus::Error => self.tally.failures += 1,
+            self.store_session(record.new_session_id.as_deref());
+        }
+        match record.details.kind {
+            Some(RecordKind::Progress) => return self.reporter.report(&Event::Progress(record)),
+            // It says that the conversation rests, which answers nothing.
+            Some(RecordKind::SessionUpdate) => {}
+            _ => {
+                self.tally.answers += 1;
+                self.tally.failures += usize::from(record.status == RecordStatus::Error);
+            }
         }
         self.reporter.report(&Event::Result(record));
     }
@@ -212,7 +224,7 @@ impl<'a> Conversation<'a> {
     /// Ends the conversation when nothing more can come and the first answer is
     /// there. Messages that still wait are answered before the runner ends.
     fn close_when_answered(&mut self) {
-        if !self.state.is_open && self.tally.records > 0 {
+        if !self.state.is_open && self.tally.answers > 0 {
             self.close();
         }
     }
@@ -222,14 +234,14 @@ impl<'a> Conversation<'a> {
             return;
         }
         self.state.last_word = Instant::now();
-        if let Err(error) = self.group.close() {
+        if let Err(error) = self.group.close(self.run) {
             self.reporter
                 .warn(format!("cannot ask the agent to end: {error}"));
         }
     }
 
     const fn is_waiting_for_the_end(&self) -> bool {
-        self.state.is_closed && self.tally.records >= self.state.sent
+        self.state.is_closed && self.tally.answers >= self.state.sent
     }
 
     fn quiet_limit(&self) -> Instant {
@@ -247,7 +259,7 @@ impl<'a> Conversation<'a> {
         if self.is_waiting_for_the_end() {
             return Some(End::Lingers);
         }
-        if self.tally.records >= self.state.sent && !self.state.is_closed {
+        if self.tally.answers >= self.state.sent && !self.state.is_closed {
             self.close();
             return None;
         }

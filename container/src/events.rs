@@ -30,6 +30,8 @@ pub(crate) enum Event {
     },
     /// The agent answered, or could not.
     Result(RunRecord),
+    /// Something happened on the way to an answer.
+    Progress(RunRecord),
     /// Something is not as it should be, and the run goes on.
     Warning { message: String },
     /// The command is over.
@@ -119,6 +121,7 @@ fn report_to_person(event: &Event) {
             }
         },
         Event::Warning { message } => output::note(&format!("warning: {message}")),
+        Event::Progress(_) => {}
         // The error itself is printed by `main_impl`, for all commands alike.
         Event::Exit { .. } => {}
     }
@@ -157,8 +160,8 @@ mod tests {
             Event::exit(&failed),
         ]), @r#"
     {"type":"start","run":"run-00112233","runtime":"host","group":"main","agent":"claude","isolation":{"isolated":false,"network":"host","user":"1000:1000"}}
-    {"type":"result","status":"success","result":"hi"}
-    {"type":"result","status":"error","result":null,"newSessionId":"s1","error":"no"}
+    {"type":"result","status":"success","result":"hi","kind":"answer"}
+    {"type":"result","status":"error","result":null,"newSessionId":"s1","error":"no","kind":"error"}
     {"type":"warning","message":"slow"}
     {"type":"exit","code":0,"class":"success"}
     {"type":"exit","code":3,"class":"not-started","error":"docker has no image x","hint":"build it"}

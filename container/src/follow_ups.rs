@@ -1,5 +1,6 @@
 //! Follow-up messages from standard input: typed by a person, or as NDJSON.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Read};
 
 use drawbridge_shared::ipc::{HostMessage, MAX_MESSAGE_BYTES};
@@ -90,22 +91,25 @@ fn typed(line: String) -> Option<FollowUp> {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Line {
-    Message { text: String },
-    Close {},
+struct Line<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
 }
 
+/// Reads `{"type":"close"}`, or any message that a runner understands.
 fn ndjson(line: String) -> Option<FollowUp> {
     if line.trim().is_empty() {
         return None;
     }
-    Some(match serde_json::from_str(&line) {
-        Ok(Line::Message { text }) if text.is_empty() => {
-            FollowUp::Invalid("a message without text".to_owned())
-        }
-        Ok(Line::Message { text }) => FollowUp::Message(HostMessage::text(text)),
-        Ok(Line::Close {}) => FollowUp::Close,
+    Some(match serde_json::from_str::<Line<'_>>(&line) {
+        Ok(Line { kind }) if kind == "close" => FollowUp::Close,
+        Ok(_) => match serde_json::from_str(&line) {
+            Ok(message) if message == HostMessage::text(String::new()) => {
+                FollowUp::Invalid("a message without text".to_owned())
+            }
+            Ok(message) => FollowUp::Message(message),
+            Err(error) => FollowUp::Invalid(error.to_string()),
+        },
         Err(error) => FollowUp::Invalid(error.to_string()),
     })
 }
@@ -161,9 +165,9 @@ mod tests {
             ("{", "EOF while parsing"),
             (
                 r#"{"type":"stop"}"#,
-                "unknown variant `stop`, expected `message` or `close`",
+                "unknown variant `stop`, expected one of `message`",
             ),
-            (r#"{"type":"message","txt":"hi"}"#, "unknown field `txt`"),
+            (r#"{"type":"message","txt":"hi"}"#, "missing field `text`"),
             (r#"{"type":"message","text":""}"#, "a message without text"),
         ];
         for (line, expected) in cases {

@@ -49,6 +49,8 @@ pub(crate) struct Request {
     /// The proxy's configuration; made before, so that a missing credential is
     /// refused before anything starts.
     pub(crate) proxy: ProxyConfig,
+    /// Whether to report what happens on the way to an answer.
+    pub(crate) progress: bool,
     /// Subcommand of the container's runner; a conversation when empty.
     pub(crate) runner_args: Vec<String>,
 }
@@ -64,6 +66,7 @@ impl Request {
             program: Vec::new(),
             follow_ups: follow_ups::Source::None,
             proxy,
+            progress: false,
             runner_args: Vec::new(),
         }
     }
@@ -100,6 +103,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
         agent: Some(plan::agent(settings, request.program)),
         proxy: Some(endpoint.access(&session, proxy.auth_mode())),
         paths: plan::paths(&runtime, &group),
+        progress: request.progress,
         ..RunOptions::default()
     };
     let input = plan::run_input(request.prompt, &group, settings, input);
@@ -111,7 +115,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
     let mut program = start(&plan, &mut folder, &input, &session)?;
 
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation = Conversation::new(&group, settings, reporter, scanner);
+    let mut conversation = Conversation::new(&run, &group, settings, reporter, scanner);
     let follow_ups = request.follow_ups.start();
     let end = conversation
         .run(&mut program, follow_ups, &mut interrupts)

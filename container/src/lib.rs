@@ -28,6 +28,7 @@ mod state;
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::io::IsTerminal;
 
 use clap::Parser;
 use drawbridge_runner::SelfCommand;
@@ -89,5 +90,8 @@ fn log_to_stderr() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .compact()
         .try_init();
 }

@@ -1,30 +1,69 @@
 //! The command line of `credential-proxy`.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use drawbridge_shared::exit::Exit;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::bind::{HostFacts, choose_address};
-use crate::config::{ClientAuth, Environment, ProxyConfig};
-use crate::{DrainOutcome, ListenerGuard, ProxyHandle};
+use crate::admin::client::IssueRequest;
+use crate::telemetry::{self, LogFormat};
 
-/// How long requests in flight may go on after the first signal.
-const DRAIN: Duration = Duration::from_secs(30);
+mod audit;
+mod check;
+mod output;
+mod serve;
+mod session;
 
 /// Host-side proxy that authenticates agents and injects the real credentials.
+///
+/// Without a command it serves until it gets SIGTERM or SIGINT; SIGHUP reloads
+/// the configuration.
 #[derive(Debug, Parser)]
-#[command(name = "credential-proxy", version)]
+#[command(
+    name = "credential-proxy",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check configuration and credentials without printing any of them
+    Check(ConfigArgs),
+    /// Print which kind of key the agents are to be given: api-key or oauth
+    AuthMode(ConfigArgs),
+    /// Issue, list and revoke sessions of a running proxy
+    #[command(subcommand)]
+    Session(SessionCommand),
+    /// Have a running proxy read its configuration anew
+    Reload(AdminArgs),
+    /// Work with audit files
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Clone, Debug, Args)]
+struct ConfigArgs {
+    /// Configuration file [default: drawbridge.toml here or in the user's configuration folder]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Address to listen on, instead of the one that containers of this host reach
-    #[arg(long, value_name = "ADDR", env = "CREDENTIAL_PROXY_HOST")]
-    bind: Option<IpAddr>,
-    /// TCP port to listen on [default: 3001, or none with --socket alone]
-    #[arg(long, value_name = "N", env = "CREDENTIAL_PROXY_PORT")]
+    #[arg(long, value_name = "ADDR")]
+    bind: Option<std::net::IpAddr>,
+    /// TCP port to listen on [default: 3001, or none when only --socket is given]
+    #[arg(long, value_name = "N")]
     port: Option<u16>,
     /// Unix socket to listen on
     #[arg(long, value_name = "PATH")]
@@ -32,12 +71,27 @@ struct Cli {
     /// Accept an address that means every interface
     #[arg(long)]
     allow_wildcard: bool,
-    /// How clients prove that they may use the proxy
-    #[arg(long, value_enum, default_value = "session")]
-    client_auth: ClientAuthArg,
-    /// File of PEM root certificates to trust beside the platform's
+    /// How clients prove that they may use the proxy [default: session]
+    #[arg(long, value_enum, value_name = "HOW")]
+    client_auth: Option<ClientAuthArg>,
+    /// Unix socket for sessions, reloading, health and metrics
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+    /// Loopback address for health and metrics
+    #[arg(long, value_name = "ADDR:PORT")]
+    health: Option<std::net::SocketAddr>,
+    /// PEM file of root certificates to trust beside the platform's
     #[arg(long, value_name = "FILE")]
     extra_roots: Vec<PathBuf>,
+    /// Worker threads
+    #[arg(long, value_name = "N")]
+    workers: Option<std::num::NonZeroUsize>,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text")]
+    log_format: LogFormatArg,
+    /// What is logged, such as "warn" or "info,drawbridge::request=off"
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -46,6 +100,54 @@ enum ClientAuthArg {
     Session,
     /// By NanoClaw's fixed placeholder
     Placeholder,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormatArg {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct AdminArgs {
+    /// Admin socket of the running proxy
+    #[arg(long, value_name = "PATH")]
+    admin_socket: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionCommand {
+    /// Issue a session and print it with its token, as JSON
+    Issue {
+        #[command(flatten)]
+        admin: AdminArgs,
+        #[command(flatten)]
+        request: Box<IssueRequest>,
+    },
+    /// Print all sessions and what they used, as JSON
+    List(AdminArgs),
+    /// Revoke a session
+    Revoke {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Id of the session
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Verify that audit files are as they were written
+    Verify {
+        /// The files, oldest first
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Record that must be there, as NUMBER:HASH
+        #[arg(long, value_name = "ANCHOR")]
+        anchor: Option<String>,
+    },
 }
 
 /// Runs the program with its arguments, program name first.
@@ -61,83 +163,47 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
             };
         }
     };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
-    match serve(&cli) {
-        Ok(exit) => exit,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            Exit::NotStarted
-        }
-    }
-}
-
-fn serve(cli: &Cli) -> anyhow::Result<Exit> {
-    let environment = Environment::observe()?;
-    let mut config = ProxyConfig::resolve(None, &environment)?;
-    config.extra_roots.clone_from(&cli.extra_roots);
-    config.client_auth = match cli.client_auth {
-        ClientAuthArg::Session => ClientAuth::Session,
-        ClientAuthArg::Placeholder => ClientAuth::Placeholder,
+    let format = match cli.serve.log_format {
+        LogFormatArg::Text => LogFormat::Text,
+        LogFormatArg::Json => LogFormat::Json,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut stop = Stop::new()?;
-        let proxy = ProxyHandle::start(config)?;
-        let guards = listen(cli, &proxy)?;
-        stop.wait().await;
-        tracing::info!("stopping; a second signal ends at once");
-        drop(guards);
-        let outcome = tokio::select! {
-            outcome = proxy.shutdown(DRAIN) => outcome,
-            () = stop.wait() => return Ok(Exit::Interrupted),
-        };
-        if let DrainOutcome::Cut(connections) = outcome {
-            tracing::warn!(connections, "connections were cut at the drain deadline");
+    // A process that has a log already keeps it.
+    let _ = telemetry::init(format, &cli.serve.log);
+    let done = match &cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Check(args)) => check::check(args),
+        Some(Command::AuthMode(args)) => check::auth_mode(args),
+        Some(Command::Session(command)) => session::run(command),
+        Some(Command::Reload(args)) => session::reload(args),
+        Some(Command::Audit(AuditCommand::Verify { files, anchor })) => {
+            audit::verify(files, anchor.as_deref())
         }
-        Ok(Exit::Success)
+    };
+    done.unwrap_or_else(|failure| {
+        output::failure(&failure.error);
+        failure.exit
     })
 }
 
-fn listen(cli: &Cli, proxy: &ProxyHandle) -> anyhow::Result<Vec<ListenerGuard>> {
-    let mut guards = Vec::new();
-    if let Some(path) = &cli.socket {
-        guards.push(proxy.listen_unix(path)?);
-        tracing::info!(socket = %path.display(), "listening");
-    }
-    if cli.socket.is_none() || cli.port.is_some() {
-        let address = choose_address(cli.bind, &HostFacts::observe(), cli.allow_wildcard)?;
-        let guard = proxy.listen_tcp(SocketAddr::new(address, cli.port.unwrap_or(3001)))?;
-        if let Some(address) = guard.local_addr() {
-            tracing::info!(%address, "listening");
-        }
-        guards.push(guard);
-    }
-    Ok(guards)
+/// A command that failed, and its exit code.
+struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
 }
 
-/// The signals that end the program.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+impl Failure {
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        let (exit, error) = (Exit::Usage, error.into());
+        Self { exit, error }
     }
 
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
+    fn not_started(error: impl Into<anyhow::Error>) -> Self {
+        let (exit, error) = (Exit::NotStarted, error.into());
+        Self { exit, error }
+    }
+
+    fn infrastructure(error: impl Into<anyhow::Error>) -> Self {
+        let (exit, error) = (Exit::Infrastructure, error.into());
+        Self { exit, error }
     }
 }

@@ -1,32 +1,33 @@
 //! The proxy's configuration: what `drawbridge.toml` and the environment said,
 //! resolved into what the proxy uses.
 
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use drawbridge_shared::protocol::AuthMode;
 use http::HeaderName;
+use serde::Deserialize;
 
 use crate::audit::Fsync;
 pub use crate::credential::Environment;
-use crate::credential::{Credential, CredentialSource, Unavailable};
-use crate::forward::chain;
+use crate::credential::{CredentialSource, Credentials, Unavailable};
 use crate::metrics::Metrics;
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::table::{Route, RouteTable};
 use crate::upstream::Upstream;
 
 mod file;
+pub(crate) mod period;
 mod preset;
+mod resolve;
 
-pub use file::{ConfigError, ConfigFile};
-
-/// Most worker threads by default; more do not help one host's agents.
-const MAX_DEFAULT_WORKERS: usize = 4;
+pub use file::{ConfigError, ConfigFile, FILE_NAME, UpstreamProxy};
 
 /// How clients prove that they may use the proxy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ClientAuth {
     /// By the token of a session.
     #[default]
@@ -43,6 +44,10 @@ pub enum Injection {
     Header(HeaderName),
     /// As `Authorization: Bearer`.
     Bearer,
+    /// As the password of `Authorization: Basic`, for this user.
+    Basic(String),
+    /// As a query parameter of this name.
+    Query(String),
 }
 
 /// One route, resolved.
@@ -59,20 +64,38 @@ pub struct RouteConfig {
     /// What is allowed; an empty list allows nothing.
     pub allow: Vec<Rule>,
     /// Paths whose `HEAD` the proxy answers itself.
-    pub answered_heads: Vec<&'static str>,
+    pub answered_heads: &'static [&'static str],
     /// In which shape errors are written.
     pub error_shape: ErrorShape,
     /// Whether the beta for OAuth tokens is added to `anthropic-beta`.
     pub adds_oauth_beta: bool,
     /// Whether answers tell how many tokens they cost.
     pub is_metered: bool,
+    /// What applies to this route only.
+    pub limits: RouteLimits,
+}
+
+/// Bounds of one route; `None` leaves it to the proxy's, or without a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// For the head of an answer.
+    pub first_byte: Option<Duration>,
+    /// For the next piece of a body.
+    pub idle: Option<Duration>,
+    /// Bytes of one request body.
+    pub body_bytes: Option<u64>,
+    /// Requests in flight at one time.
+    pub concurrent: Option<u32>,
 }
 
 /// The longest waits, each with its own start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For a request head, from the moment one is expected.
+    /// For the rest of a request head once it has begun, and for the first one
+    /// of a connection.
     pub head: Duration,
+    /// For the next request of a connection.
+    pub keep_alive: Duration,
     /// For name, connection and TLS of an upstream.
     pub connect: Duration,
     /// For the head of an answer once the request is sent. Models think for
@@ -88,6 +111,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(300),
             connect: Duration::from_secs(10),
             first_byte: Duration::from_secs(600),
             idle: Duration::from_secs(300),
@@ -105,8 +129,8 @@ impl Deadlines {
 /// Bounds on what the proxy holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Client connections of one worker thread.
-    pub connections_per_worker: usize,
+    /// Client connections.
+    pub connections: usize,
     /// Idle upstream connections of one route on one worker thread.
     pub idle_upstream_connections: usize,
 }
@@ -114,10 +138,27 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_per_worker: 8192,
+            connections: 16_384,
             idle_upstream_connections: 128,
         }
     }
+}
+
+/// Where `credential-proxy` listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// The address for TCP; the bind rule chooses when absent.
+    pub bind: Option<IpAddr>,
+    /// The TCP port.
+    pub port: Option<u16>,
+    /// The unix socket.
+    pub socket: Option<PathBuf>,
+    /// The unix socket for sessions, metrics and reloading.
+    pub admin_socket: Option<PathBuf>,
+    /// The loopback address for health and metrics.
+    pub health: Option<SocketAddr>,
+    /// Whether an address that means every interface is accepted.
+    pub allow_wildcard: bool,
 }
 
 /// Where and how requests are recorded.
@@ -134,6 +175,8 @@ pub struct AuditConfig {
 pub struct ProxyConfig {
     /// The routes; the first is the default.
     pub routes: Vec<RouteConfig>,
+    /// Where `credential-proxy` listens; the launcher has listeners of its own.
+    pub listen: ListenConfig,
     /// How clients prove themselves.
     pub client_auth: ClientAuth,
     /// The longest waits.
@@ -144,6 +187,10 @@ pub struct ProxyConfig {
     pub extra_roots: Vec<PathBuf>,
     /// Threads that serve requests.
     pub workers: NonZeroUsize,
+    /// Whether the proxy's own connections go through another proxy.
+    pub upstream_proxy: UpstreamProxy,
+    /// How long requests in flight may go on after the first signal.
+    pub drain: Duration,
     /// The audit file; none is written when absent.
     pub audit: Option<AuditConfig>,
     /// What credentials are read from.
@@ -157,18 +204,7 @@ impl ProxyConfig {
     /// # Errors
     /// A value is not valid.
     pub fn resolve(file: Option<&ConfigFile>, env: &Environment) -> Result<Self, ConfigError> {
-        let _ = file;
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok(Self {
-            routes: vec![preset::anthropic(env)?],
-            client_auth: ClientAuth::default(),
-            deadlines: Deadlines::default(),
-            limits: Limits::default(),
-            extra_roots: Vec::new(),
-            workers: NonZeroUsize::new(cores.min(MAX_DEFAULT_WORKERS)).unwrap_or(NonZeroUsize::MIN),
-            audit: None,
-            environment: env.clone(),
-        })
+        resolve::resolve(file, env)
     }
 
     /// Which kind of key the clients of the default route send.
@@ -192,21 +228,19 @@ impl ProxyConfig {
         missing.next().map_or(Ok(()), |reason| Err(reason.clone()))
     }
 
-    /// Opens all credentials. They are kept up to date by the current runtime.
-    pub(crate) async fn open(self, metrics: &Metrics) -> RouteTable {
+    /// Opens all credentials and waits for their first values.
+    pub(crate) async fn open(self, credentials: &Credentials, metrics: &Metrics) -> RouteTable {
         let mut routes = Vec::with_capacity(self.routes.len());
         for (index, route) in self.routes.into_iter().enumerate() {
-            let credential = match &route.credential {
-                Ok(source) => Credential::open(source, &self.environment).await,
-                Err(missing) => Err(missing.clone()),
-            };
-            if let Err(error) = &credential {
-                tracing::warn!(
-                    route = %route.name,
-                    "requests are refused with 503: {}", chain(error)
-                );
-            }
+            let source = route.credential.as_ref();
+            let credential = source
+                .map_err(Clone::clone)
+                .and_then(|source| credentials.open(source));
             routes.push(Route::new(index, route, credential, metrics));
+        }
+        for credential in credentials.all() {
+            // All are being read at once; what is missing shows in the table.
+            let _ = credential.current().await;
         }
         RouteTable::new(routes)
     }

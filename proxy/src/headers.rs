@@ -94,32 +94,38 @@ fn connection_options(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// The query without parameters that can carry a credential; `None` when there
-/// is nothing to remove, which is nearly always.
-pub(crate) fn without_credential_parameters(query: &str) -> Option<String> {
-    if !query.split('&').any(is_credential_parameter) {
+/// Whether a header frames or addresses messages, so that no secret can be put
+/// there.
+pub(crate) fn is_reserved(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || [HOST, CONTENT_LENGTH, EXPECT].contains(name)
+}
+
+/// The query without parameters that can carry a credential, and without the
+/// one that the route injects; `None` when there is nothing to remove, which is
+/// nearly always.
+pub(crate) fn without_credential_parameters(query: &str, injected: Option<&str>) -> Option<String> {
+    let is_removed = |pair: &str| {
+        is_named(pair, &CREDENTIAL_PARAMETERS)
+            || injected.is_some_and(|injected| is_named(pair, &[injected]))
+    };
+    if !query.split('&').any(is_removed) {
         return None;
     }
-    let kept: Vec<_> = query
-        .split('&')
-        .filter(|pair| !is_credential_parameter(pair))
-        .collect();
+    let kept: Vec<_> = query.split('&').filter(|pair| !is_removed(pair)).collect();
     Some(kept.join("&"))
 }
 
-/// Whether a `name=value` pair of a query carries a credential, however the
-/// name is spelt: upstreams decode it before they compare.
-fn is_credential_parameter(pair: &str) -> bool {
+/// Whether a `name=value` pair of a query has one of these names, however it is
+/// spelt: upstreams decode it before they compare.
+fn is_named(pair: &str, names: &[&str]) -> bool {
     let name = pair.split('=').next().unwrap_or_default();
     if !name.contains('%') && !name.contains('+') {
-        return CREDENTIAL_PARAMETERS
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(name));
+        return names.iter().any(|known| known.eq_ignore_ascii_case(name));
     }
     let decoded = percent_decode(name);
-    CREDENTIAL_PARAMETERS
-        .iter()
-        .any(|known| known.as_bytes().eq_ignore_ascii_case(decoded.trim_ascii()))
+    let decoded = decoded.trim_ascii();
+    let mut names = names.iter();
+    names.any(|known| known.as_bytes().eq_ignore_ascii_case(decoded))
 }
 
 /// Decodes `%xx` and `+`; what is not a valid escape stays as it is.
@@ -241,16 +247,23 @@ mod tests {
             "+key=x",
         ] {
             assert_eq!(
-                without_credential_parameters(query).as_deref(),
+                without_credential_parameters(query, None).as_deref(),
                 Some(""),
                 "{query}"
             );
         }
         assert_eq!(
-            without_credential_parameters("a=1&key=x&b=%2F").as_deref(),
+            without_credential_parameters("a=1&key=x&b=%2F", None).as_deref(),
             Some("a=1&b=%2F")
         );
-        assert_eq!(without_credential_parameters("beta=true&monkey=1"), None);
+        assert_eq!(
+            without_credential_parameters("beta=true&monkey=1", None),
+            None
+        );
+        assert_eq!(
+            without_credential_parameters("sig=x&a=1", Some("sig")).as_deref(),
+            Some("a=1")
+        );
     }
 
     #[test]
@@ -276,7 +289,7 @@ mod tests {
     proptest! {
         #[test]
         fn class_05_no_decoded_credential_parameter_survives(query in "[a-zA-Z0-9%&=+_.-]{0,40}") {
-            let kept = without_credential_parameters(&query).unwrap_or(query);
+            let kept = without_credential_parameters(&query, None).unwrap_or(query);
             for pair in kept.split('&') {
                 let name = percent_decode(pair.split('=').next().unwrap_or_default());
                 let name = String::from_utf8_lossy(&name).trim().to_ascii_lowercase();

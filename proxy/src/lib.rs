@@ -5,6 +5,7 @@
 //! stripped of every credential the client sent, given the real one, and
 //! streamed. `request` and `forward` read top to bottom as that story.
 
+mod admin;
 pub mod audit;
 pub mod bind;
 mod body;
@@ -27,7 +28,8 @@ mod upstream;
 pub mod usage;
 
 pub use cli::main_impl;
-pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, StartError};
+pub(crate) use forward::chain;
+pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, Reloader, StartError};
 pub use upstream::tls::TlsError;
 pub use upstream::{InvalidUpstream, Reach, Scheme, Upstream};
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,7 +12,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 
 use crate::body::{Exchange, RequestBody, ResponseBody};
-use crate::config::{ClientAuth, Deadlines};
+use crate::config::ClientAuth;
 use crate::credential::Secret;
 use crate::error::{Fault, Refusal};
 use crate::forward::forward;
@@ -20,11 +21,12 @@ use crate::scrub;
 use crate::server::worker::{Routing, Worker};
 use crate::session::limit::Admission;
 use crate::session::{Origin, Session, TOKEN_PREFIX};
-use crate::table::{Route, Selected};
+use crate::table::{Route, RouteSlot, Selected};
 use crate::target;
 use crate::telemetry::Completion;
 use crate::upstream::Lease;
 use crate::usage::UsageMeter;
+use zeroize::Zeroizing;
 
 /// Answers one request; nothing that goes wrong leaves here unanswered.
 pub(crate) async fn serve(
@@ -33,9 +35,9 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let routing = worker.routing();
-    let shape = routing.table().shape_for(request.uri().path());
+    let style = routing.table().errors_for(request.uri().path());
     let Ok(mut completion) = worker.telemetry().begin(request.method(), request.uri()) else {
-        return Refusal::AuditUnavailable.into_response(shape);
+        return Refusal::AuditUnavailable.into_response(style);
     };
     if routing
         .table()
@@ -46,12 +48,12 @@ pub(crate) async fn serve(
         return Response::new(ResponseBody::empty());
     }
     match answer(&worker, &routing, origin, request, &mut completion).await {
-        Ok(forwarded) => forwarded.into_response(completion, worker.deadlines()),
+        Ok(forwarded) => forwarded.into_response(completion),
         Err(refusal) => {
             completion.head(refusal.status());
             completion.failed(refusal.reason());
             log(&refusal);
-            refusal.into_response(shape)
+            refusal.into_response(style)
         }
     }
 }
@@ -60,8 +62,9 @@ pub(crate) async fn serve(
 struct Forwarded {
     response: Response<Incoming>,
     lease: Lease,
-    admission: Option<Admission>,
+    admission: (Option<Admission>, RouteSlot),
     meter: Option<UsageMeter>,
+    idle: Duration,
     secret: Secret,
 }
 
@@ -83,23 +86,24 @@ async fn answer(
     completion.route(route.metrics());
     authorize(session.as_deref(), route, &head.method, path)?;
     let admission = session.map(Admission::admit).transpose()?;
-    let cap = body_cap(admission.as_ref(), &body)?;
+    let slot = route.admit()?;
+    let cap = body_cap(admission.as_ref(), route, &body)?;
     let secret = route.secret().await?;
 
     let path_start = head.uri.path().len() - path.len();
     headers::strip_request(&mut head.headers);
-    let query = stripped_query(&head.uri);
-    head.uri = upstream_uri(&head.uri, path_start, query, route)?;
+    head.uri = upstream_uri(&head.uri, path_start, route, &secret)?;
     head.headers.insert(HOST, route.host_header().clone());
     scrub::request_identity(&mut head.headers);
-    route.inject(&secret, &mut head);
+    route.inject(&secret, &mut head)?;
     head.version = http::Version::HTTP_11;
 
     let (body, upload) = RequestBody::new(body, cap, completion.bytes_in().clone());
     let request = Request::from_parts(head, body);
+    let deadlines = route.deadlines(worker.deadlines());
     let pool = routing.pool(route);
     let (mut response, lease) =
-        forward(pool, route.metrics(), request, &upload, worker.deadlines()).await?;
+        forward(pool, route.metrics(), request, &upload, &deadlines).await?;
     if response.status() == StatusCode::UNAUTHORIZED {
         route.refused(&secret);
     }
@@ -108,7 +112,8 @@ async fn answer(
         meter: route.meter(response.headers()),
         response,
         lease,
-        admission,
+        admission: (admission, slot),
+        idle: deadlines.idle,
         secret,
     })
 }
@@ -126,22 +131,20 @@ fn check_answer(response: &mut Response<Incoming>) -> Result<(), Refusal> {
 }
 
 impl Forwarded {
-    fn into_response(
-        self,
-        mut completion: Completion,
-        deadlines: &Deadlines,
-    ) -> Response<ResponseBody> {
+    fn into_response(self, mut completion: Completion) -> Response<ResponseBody> {
         let (mut head, incoming) = self.response.into_parts();
         completion.head(head.status);
         let patterns = self.secret.patterns();
         scrub::scrub_head(&mut head, patterns);
+        let (admission, slot) = self.admission;
         let exchange = Exchange {
             lease: self.lease,
-            admission: self.admission,
+            admission,
+            _slot: slot,
             meter: self.meter,
             completion,
         };
-        let body = ResponseBody::streaming(incoming, patterns.clone(), deadlines.idle, exchange);
+        let body = ResponseBody::streaming(incoming, patterns.clone(), self.idle, exchange);
         Response::from_parts(head, body)
     }
 }
@@ -232,41 +235,53 @@ fn authorize(
 }
 
 /// The most bytes the body may have; refused at once if it announces more.
-fn body_cap(admission: Option<&Admission>, body: &Incoming) -> Result<Option<u64>, Refusal> {
-    let cap = admission.and_then(|a| a.session.spec.limits.body_bytes);
-    match cap {
+fn body_cap(
+    admission: Option<&Admission>,
+    route: &Route,
+    body: &Incoming,
+) -> Result<Option<u64>, Refusal> {
+    let of_session = admission.and_then(|a| a.session.spec.limits.body_bytes);
+    let caps = [of_session, route.limits().body_bytes];
+    match caps.into_iter().flatten().min() {
         Some(cap) if body.size_hint().lower() > cap => Err(Refusal::BodyTooLarge(cap)),
         cap => Ok(cap),
     }
 }
 
-/// The query without credentials: `None` leaves it as it is.
-fn stripped_query(uri: &Uri) -> Option<String> {
-    headers::without_credential_parameters(uri.query()?)
-}
-
 /// The target to send: the route's base path, then the same bytes of the path
-/// that were matched against its rules.
+/// that were matched against its rules, then the query without credentials but
+/// the one that the route puts there.
 fn upstream_uri(
     uri: &Uri,
     path_start: usize,
-    stripped_query: Option<String>,
     route: &Route,
+    secret: &Secret,
 ) -> Result<Uri, Refusal> {
+    let parameter = route.injected_parameter();
+    let stripped = uri
+        .query()
+        .and_then(|query| headers::without_credential_parameters(query, parameter));
     let base = route.base_path();
-    let is_unchanged = path_start == 0 && base.is_empty() && stripped_query.is_none();
-    let target = match uri.path_and_query() {
-        Some(target) if is_unchanged => target.clone(),
-        _ => {
-            let path = &uri.path()[path_start..];
-            let query = stripped_query.as_deref().or_else(|| uri.query());
-            let joined = match query.filter(|query| !query.is_empty()) {
-                Some(query) => format!("{base}{path}?{query}"),
-                None => format!("{base}{path}"),
-            };
-            PathAndQuery::from_maybe_shared(bytes::Bytes::from(joined))
-                .map_err(|_| Refusal::Malformed("the target is not valid"))?
-        }
-    };
-    Ok(Uri::from(target))
+    let is_unchanged =
+        path_start == 0 && base.is_empty() && stripped.is_none() && parameter.is_none();
+    if let (true, Some(target)) = (is_unchanged, uri.path_and_query()) {
+        return Ok(Uri::from(target.clone()));
+    }
+    let mut target = Zeroizing::new([base, &uri.path()[path_start..]].concat());
+    let query = stripped.as_deref().or_else(|| uri.query());
+    let mut separator = '?';
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        target.push(separator);
+        target.push_str(query);
+        separator = '&';
+    }
+    if let Some(name) = parameter {
+        target.push(separator);
+        target.push_str(name);
+        target.push('=');
+        target.push_str(&secret.query());
+    }
+    PathAndQuery::try_from(target.as_str())
+        .map(Uri::from)
+        .map_err(|_| Refusal::Malformed("the target is not valid"))
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use drawbridge_shared::protocol::AuthMode;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::admin::Scope;
 use crate::audit::{AuditLog, OpenError};
 use crate::config::ProxyConfig;
 use crate::metrics::Metrics;
@@ -20,12 +21,14 @@ use crate::session::{ListenerId, Sessions};
 use crate::telemetry::Telemetry;
 use crate::upstream::tls::{self, TlsError};
 
-mod client_io;
+pub(crate) mod client_io;
 mod connection;
-mod control;
-mod listener;
+pub(crate) mod control;
+pub(crate) mod listener;
 pub(crate) mod worker;
 
+pub use control::Reloader;
+use control::{Control, Shared};
 pub use listener::{ListenError, ListenerGuard};
 use listener::{Socket, SocketKind};
 use worker::{Command, Setup};
@@ -61,9 +64,8 @@ pub enum DrainOutcome {
 #[derive(Debug)]
 pub struct ProxyHandle {
     workers: Vec<mpsc::UnboundedSender<Command>>,
-    _control: control::Control,
-    sessions: Sessions,
-    telemetry: Telemetry,
+    shared: Arc<Shared>,
+    control: Control,
     auth_mode: AuthMode,
     next_listener: AtomicU32,
     socket_kind: SocketKind,
@@ -82,10 +84,11 @@ impl ProxyHandle {
         let audit = config.audit.clone();
         let audit = audit.map(|audit| AuditLog::open(audit.path, audit.fsync));
         let telemetry = Telemetry::new(Arc::new(Metrics::default()), audit.transpose()?);
+        let shared = Arc::new(Shared::new(sessions.clone(), telemetry.clone()));
         let setup = Setup {
-            telemetry: telemetry.clone(),
+            telemetry,
             tls: tls::client_config(&config.extra_roots)?,
-            sessions: sessions.clone(),
+            sessions,
             client_auth: config.client_auth,
             deadlines: config.deadlines,
             limits: config.limits,
@@ -93,18 +96,18 @@ impl ProxyHandle {
         let auth_mode = config.auth_mode();
         let workers = config.workers.get();
         let socket_kind = SocketKind::for_clients(config.client_auth);
-        let (control, table) =
-            control::start(config, Arc::clone(telemetry.metrics())).map_err(StartError::Thread)?;
+        let (control, table) = control::start(config, Arc::clone(&setup.tls), Arc::clone(&shared))
+            .map_err(StartError::Thread)?;
         let table = Arc::new(table);
         let workers = (0..workers)
             .map(|index| worker::start(index, setup.clone(), Arc::clone(&table)))
-            .collect::<Result<_, _>>()
+            .collect::<Result<Vec<_>, _>>()
             .map_err(StartError::Thread)?;
+        shared.attach(workers.clone());
         Ok(Self {
             workers,
-            telemetry,
-            _control: control,
-            sessions,
+            shared,
+            control,
             auth_mode,
             next_listener: AtomicU32::new(1),
             socket_kind,
@@ -133,21 +136,68 @@ impl ProxyHandle {
         self.listen(Socket::bind_tcp(address)?)
     }
 
-    fn listen(&self, socket: Socket) -> Result<ListenerGuard, ListenError> {
-        let id = ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed));
+    /// Serves the admin surface on a unix socket of mode 0600.
+    ///
+    /// # Errors
+    /// As [`Self::listen_unix`].
+    pub fn listen_admin(&self, path: &Path) -> Result<ListenerGuard, ListenError> {
+        let socket = Socket::bind_unix(path, SocketKind::Private)?;
+        Ok(self.listen_control(socket, Scope::Full))
+    }
+
+    /// Serves health and metrics on a loopback address.
+    ///
+    /// # Errors
+    /// The address is not on loopback, or the port is in use.
+    pub fn listen_health(&self, address: SocketAddr) -> Result<ListenerGuard, ListenError> {
+        if !address.ip().is_loopback() {
+            return Err(ListenError::NotLoopback(address));
+        }
+        let socket = Socket::bind_tcp(address)?;
+        Ok(self.listen_control(socket, Scope::Health))
+    }
+
+    fn listen_control(&self, socket: Socket, scope: Scope) -> ListenerGuard {
         let (open, closed) = watch::channel(());
+        let (guard, socket) = socket.guard(self.new_listener(), open);
+        self.control.listen(socket, scope, closed);
+        guard
+    }
+
+    fn new_listener(&self) -> ListenerId {
+        ListenerId(self.next_listener.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn listen(&self, socket: Socket) -> Result<ListenerGuard, ListenError> {
+        let (id, (open, closed)) = (self.new_listener(), watch::channel(()));
         for worker in &self.workers {
             let socket = socket.share()?;
             // A worker that is gone has ended with the proxy.
             let _ = worker.send(Command::Listen(socket, id, closed.clone()));
         }
-        Ok(socket.guard(id, open))
+        Ok(socket.guard(id, open).0)
     }
 
     /// The sessions of this proxy.
     #[must_use]
-    pub const fn sessions(&self) -> &Sessions {
-        &self.sessions
+    pub fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    /// Sets where [`Self::reload`] and the admin surface read the configuration
+    /// from.
+    pub fn on_reload(&self, reloader: Reloader) {
+        self.shared.set_reloader(reloader);
+    }
+
+    /// Reads the configuration anew. Requests in flight end with what they
+    /// began with. Returns the number of routes.
+    ///
+    /// # Errors
+    /// The new configuration, or a credential of it, is not usable. The old one
+    /// stays in use.
+    pub async fn reload(&self) -> Result<usize, String> {
+        self.shared.reload().await
     }
 
     /// Which kind of key an agent is to be given the placeholder for.
@@ -169,7 +219,8 @@ impl ProxyHandle {
         for end in ends {
             cut += end.await.unwrap_or(0);
         }
-        if let Some(audit) = self.telemetry.audit()
+        self.shared.end_credentials().await;
+        if let Some(audit) = self.shared.telemetry.audit()
             && let Err(error) = audit.close(AUDIT_CLOSE).await
         {
             tracing::error!("{error}");

@@ -230,12 +230,22 @@ impl Sessions {
 
     /// Revokes a session; says whether it was there.
     pub fn revoke(&self, id: &SessionId) -> bool {
+        self.revoke_named(id.as_str()).is_some()
+    }
+
+    /// Revokes the session of this id and returns what it was.
+    pub(crate) fn revoke_named(&self, id: &str) -> Option<Arc<Session>> {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let session = table.remove(id);
-        if let Some(session) = &session {
-            session.revoked.store(true, Ordering::Release);
-        }
-        session.is_some_and(|session| Instant::now() < session.expires)
+        let session = table.remove(id)?;
+        session.revoked.store(true, Ordering::Release);
+        Some(session)
+    }
+
+    /// All sessions that are still good.
+    pub(crate) fn live(&self) -> Vec<Arc<Session>> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let live = table.values().filter(|session| session.is_live());
+        live.cloned().collect()
     }
 
     /// The session that a token opens, from where the request came. The answer

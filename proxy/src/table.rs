@@ -1,12 +1,15 @@
 //! The routes in use, ready to be matched.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::config::{Injection, RouteConfig};
-use crate::credential::{Credential, Secret, Unavailable};
+use crate::config::{Deadlines, Injection, RouteConfig, RouteLimits};
+use crate::credential::{Credential, CredentialSource, Reason, Secret, Unavailable};
 use crate::error::Refusal;
 use crate::forward::chain;
 use crate::headers::add_list_item;
@@ -33,7 +36,26 @@ pub(crate) struct Route {
     upstream: Arc<Upstream>,
     host: HeaderValue,
     metrics: Arc<RouteMetrics>,
+    in_flight: Arc<AtomicU32>,
     credential: Result<Credential, Unavailable>,
+}
+
+/// How errors are told to a route's clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ErrorStyle {
+    pub(crate) shape: ErrorShape,
+    /// Clients that send Basic only when asked, as git does, are asked.
+    pub(crate) asks_for_basic: bool,
+}
+
+/// A request in flight on a route, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RouteSlot(Arc<AtomicU32>);
+
+impl Drop for RouteSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The route that a path leads to, and the path on that route.
@@ -46,6 +68,25 @@ pub(crate) struct Selected<'table, 'path> {
 impl RouteTable {
     pub(crate) fn new(routes: Vec<Route>) -> Self {
         Self { routes }
+    }
+
+    /// Which routes have no credential, and why.
+    pub(crate) fn missing_credentials(&self) -> Option<String> {
+        let missing = self.routes.iter().filter_map(|route| {
+            let error = match &route.credential {
+                Ok(credential) => credential.trouble()?,
+                Err(error) => error.clone(),
+            };
+            Some(format!("route {}: {}", route.name(), chain(&error)))
+        });
+        let missing: Vec<_> = missing.collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
+    }
+
+    /// The sources of all credentials.
+    pub(crate) fn sources(&self) -> HashSet<&CredentialSource> {
+        let sources = self.routes.iter().map(|route| &route.config.credential);
+        sources.flatten().collect()
     }
 
     pub(crate) fn routes(&self) -> &[Route] {
@@ -66,10 +107,13 @@ impl RouteTable {
         Some(Selected { route, path })
     }
 
-    /// In whose shape errors about a path are written.
-    pub(crate) fn shape_for(&self, path: &str) -> ErrorShape {
+    /// How errors about a path are told.
+    pub(crate) fn errors_for(&self, path: &str) -> ErrorStyle {
         let selected = self.select(path);
-        selected.map_or_else(ErrorShape::default, |s| s.route.config.error_shape)
+        selected.map_or_else(ErrorStyle::default, |Selected { route, .. }| ErrorStyle {
+            shape: route.config.error_shape,
+            asks_for_basic: matches!(route.config.injection, Injection::Basic(_)),
+        })
     }
 
     /// Whether the proxy answers a request itself: Claude Code's connection
@@ -94,6 +138,7 @@ impl Route {
             upstream: Arc::new(config.upstream.clone()),
             host: config.upstream.host_header(),
             metrics: metrics.route(config.name.as_str()),
+            in_flight: Arc::default(),
             credential,
             config,
         }
@@ -140,9 +185,16 @@ impl Route {
     /// There is none. The request ends here: without its credential a route
     /// refuses, it does not forward.
     pub(crate) async fn secret(&self) -> Result<Secret, Refusal> {
-        let refusal = |error: &Unavailable| Refusal::NoCredential {
-            route: self.name().to_string(),
-            detail: chain(error),
+        let refusal = |error: &Unavailable| {
+            let (route, detail) = (self.name().to_string(), chain(error));
+            match error.reason() {
+                Reason::Outage { retry_after } => Refusal::CredentialOutage {
+                    route,
+                    detail,
+                    retry_after,
+                },
+                _ => Refusal::NoCredential { route, detail },
+            }
         };
         let credential = self.credential.as_ref().map_err(refusal)?;
         if let Some(secret) = credential.try_current() {
@@ -158,19 +210,64 @@ impl Route {
         }
     }
 
-    /// Puts the secret in its place.
-    pub(crate) fn inject(&self, secret: &Secret, head: &mut Parts) {
+    /// The query parameter that carries the secret, if one does.
+    pub(crate) fn injected_parameter(&self) -> Option<&str> {
+        match &self.config.injection {
+            Injection::Query(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Bounds of this route.
+    pub(crate) const fn limits(&self) -> &RouteLimits {
+        &self.config.limits
+    }
+
+    /// The deadlines with this route's own.
+    pub(crate) fn deadlines(&self, general: &Deadlines) -> Deadlines {
+        let limits = self.limits();
+        Deadlines {
+            first_byte: limits.first_byte.unwrap_or(general.first_byte),
+            idle: limits.idle.unwrap_or(general.idle),
+            ..*general
+        }
+    }
+
+    /// Takes one of the requests that the route may have in flight.
+    pub(crate) fn admit(&self) -> Result<RouteSlot, Refusal> {
+        let slot = RouteSlot(Arc::clone(&self.in_flight));
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        match self.limits().concurrent {
+            Some(limit) if before >= limit => Err(Refusal::TooManyConcurrent),
+            _ => Ok(slot),
+        }
+    }
+
+    /// Puts the secret in its place among the headers.
+    ///
+    /// # Errors
+    /// It does not fit there.
+    pub(crate) fn inject(&self, secret: &Secret, head: &mut Parts) -> Result<(), Refusal> {
         match &self.config.injection {
             Injection::Header(name) => {
                 head.headers.insert(name.clone(), secret.header());
             }
             Injection::Bearer => {
-                let name = http::header::AUTHORIZATION;
-                head.headers.insert(name, secret.bearer());
+                head.headers.insert(AUTHORIZATION, secret.bearer());
             }
+            Injection::Basic(user) => {
+                let pair = secret.basic(user).map_err(|error| Refusal::NoCredential {
+                    route: self.name().to_string(),
+                    detail: chain(&error),
+                })?;
+                head.headers.insert(AUTHORIZATION, pair);
+            }
+            // Part of the target, which is made with it.
+            Injection::Query(_) => {}
         }
         if self.config.adds_oauth_beta {
             add_list_item(&mut head.headers, &ANTHROPIC_BETA, OAUTH_BETA);
         }
+        Ok(())
     }
 }

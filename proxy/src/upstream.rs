@@ -112,6 +112,16 @@ impl Upstream {
         })
     }
 
+    /// The URL, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = match self.scheme {
+            Scheme::Https => "https",
+            Scheme::Http => "http",
+        };
+        format!("{scheme}://{}{}", self.authority(), self.base_path)
+    }
+
     /// The host, in lower case; IPv6 addresses in brackets.
     #[must_use]
     pub fn host(&self) -> &str {

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
 use crate::SelfCommand;
-use crate::agent::{Agent, AgentCommand, AgentEvent, AgentSpec, Failure, ModelAccess};
+use crate::agent::{Agent, AgentCommand, AgentEvent, AgentSpec, Failure, HostTools, ModelAccess};
 use crate::cli::LifeArgs;
 use crate::conversation::{Conversation, Effect};
 use crate::inbox::Inbox;
@@ -138,6 +138,8 @@ impl Supervisor {
         output: Output,
     ) -> anyhow::Result<(Self, Vec<Effect>)> {
         let paths = paths(&input);
+        let host_tools = HostTools::new(self_command, &input, &paths)
+            .context("cannot find this program for the agent's tools")?;
         let options = input.drawbridge.unwrap_or_default();
         let (model_access, relay) = reach_proxy(&options).await?;
         let run_id = options.run_id.clone();
@@ -147,6 +149,7 @@ impl Supervisor {
             workspace: paths.workspace,
             home: paths.home,
             model_access,
+            host_tools,
             self_command: self_command.clone(),
         };
         let signals = Signals::listen().context("cannot listen for signals")?;

@@ -67,7 +67,7 @@ fn unknown_names_are_refused_with_place_and_accepted_values() {
     "#);
     insta::assert_snapshot!(refusal(vec![], &[("DRAWBRIDGE_AGENT", "clod")], ""), @r#"
     environment variable DRAWBRIDGE_AGENT: value "clod" is not valid
-    hint: accepted is one of claude, builtin, command
+    hint: accepted is one of claude, builtin, codex, opencode, gemini, acp, command
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "network = 'none'"), @r#"
     /etc/drawbridge.toml: key "network" in [run]: value "none" is not valid

@@ -223,7 +223,10 @@ impl Story {
                     sender = None;
                 }
                 Event::Warning { message } => self.line("warning", &message),
-                Event::Start { .. } | Event::Result(_) | Event::Exit { .. } => {}
+                Event::Progress(_)
+                | Event::Start { .. }
+                | Event::Result(_)
+                | Event::Exit { .. } => {}
             }
         }
         answers

@@ -64,7 +64,7 @@ fn exited(
     settings: &RunSettings,
 ) -> Result<Exit> {
     if status.success() {
-        return match tally.records {
+        return match tally.answers {
             0 => Err(with_log(
                 "the agent ended without an answer",
                 log,

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
-use drawbridge_shared::ids::{AgentSessionId, GroupName};
+use drawbridge_shared::ids::{AgentSessionId, GroupName, RunId};
 use drawbridge_shared::ipc::{self, HostMessage, write_atomic};
 use drawbridge_shared::protocol::AgentKind;
 
@@ -104,9 +104,10 @@ impl Group {
         self.deliver(&ipc::message_file_name(), &json)
     }
 
-    /// Asks the running agent to end the conversation after its turn.
-    pub(crate) fn close(&self) -> io::Result<()> {
-        self.deliver(ipc::CLOSE, b"")
+    /// Asks the agent of one run to end the conversation after its turn. With
+    /// the run's id in it, no later run can take the request for its own.
+    pub(crate) fn close(&self, run: &RunId) -> io::Result<()> {
+        self.deliver(ipc::CLOSE, run.as_str().as_bytes())
     }
 
     /// Puts a whole file into the input folder, readable by the agent's user

@@ -95,7 +95,7 @@ fn messages_go_to_the_input_folder_and_a_stale_close_is_removed() {
     let group = state.group(&name).unwrap();
     let text = "hi".to_owned();
     group.send(&HostMessage::text(text)).unwrap();
-    group.close().unwrap();
+    group.close(&RunId::random().unwrap()).unwrap();
     let input = group.ipc().join("input");
     assert_eq!(fs::read_dir(&input).unwrap().count(), 2);
     drop(group);

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 use super::BodyError;
 use crate::scrub::{Patterns, ScrubbedBody};
 use crate::session::limit::Admission;
+use crate::table::RouteSlot;
 use crate::telemetry::Completion;
 use crate::upstream::Lease;
 use crate::usage::UsageMeter;
@@ -35,6 +36,8 @@ pub(crate) struct Exchange {
     pub(crate) lease: Lease,
     /// The session's request, in flight as long as its answer.
     pub(crate) admission: Option<Admission>,
+    /// The same for the route.
+    pub(crate) _slot: RouteSlot,
     /// Reads what the answer cost.
     pub(crate) meter: Option<UsageMeter>,
     /// Reported when the exchange ends.

@@ -44,6 +44,19 @@ impl Unavailable {
         Self::new(Reason::Broken, message.into(), Some(Arc::new(cause)))
     }
 
+    pub(super) fn login_refused(message: impl Into<String>) -> Self {
+        Self::new(Reason::LoginRefused, message.into(), None)
+    }
+
+    pub(super) fn outage(
+        message: impl Into<String>,
+        retry_after: Duration,
+        cause: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        let reason = Reason::Outage { retry_after };
+        Self::new(reason, message.into(), Some(Arc::new(cause)))
+    }
+
     fn new(reason: Reason, message: String, cause: Option<Arc<dyn Error + Send + Sync>>) -> Self {
         Self {
             reason,
@@ -51,6 +64,22 @@ impl Unavailable {
             cause,
             hint: None,
         }
+    }
+
+    #[must_use]
+    pub(super) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
+        self.cause = Some(Arc::new(cause));
+        self
+    }
+
+    /// Moves the next attempt in an outage to `delay` from now, unless the
+    /// vendor asked for a longer wait.
+    #[must_use]
+    pub(super) fn retried_after(mut self, delay: Duration) -> Self {
+        if let Reason::Outage { retry_after } = &mut self.reason {
+            *retry_after = delay.max(*retry_after);
+        }
+        self
     }
 
     #[must_use]
@@ -85,4 +114,16 @@ impl Error for Unavailable {
             None => None,
         }
     }
+}
+
+/// The error and its causes in one line, for the log.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -12,12 +13,31 @@ use super::error::Unavailable;
 /// few tokens has some 10 KB.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// The whole content of a small regular file.
-pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unavailable> {
-    read_if_exists(path)?.ok_or_else(|| {
+/// Longest wait for a file, which may be on a file system that hangs.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The whole content of a small regular file, read on another thread, as its
+/// file system may be slow.
+pub(super) async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unavailable> {
+    let content = blocking(path, read_if_exists).await?;
+    content.ok_or_else(|| {
         Unavailable::missing(format!("the file {} does not exist", path.display()))
             .with_hint("create the file, or correct its path in the configuration")
     })
+}
+
+/// Does blocking work on a file in another thread, within a deadline.
+pub(super) async fn blocking<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T, Unavailable> + Send + 'static,
+) -> Result<T, Unavailable> {
+    let failed = |error| Unavailable::broken(format!("cannot read {}", path.display()), error);
+    let owned = path.to_owned();
+    let task = tokio::task::spawn_blocking(move || work(&owned));
+    match tokio::time::timeout(DEADLINE, task).await {
+        Ok(done) => done.unwrap_or_else(|error| Err(failed(io::Error::other(error)))),
+        Err(_elapsed) => Err(failed(io::ErrorKind::TimedOut.into())),
+    }
 }
 
 /// As [`read`]; a file that does not exist is nothing.

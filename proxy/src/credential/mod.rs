@@ -1,80 +1,329 @@
 //! The credentials that the proxy injects: where they come from, how they stay
 //! fresh, and how they are kept from being printed.
 //!
-//! [`CredentialSource`] is what the configuration says. [`Credential::open`]
-//! turns it into a [`Credential`], which always answers with the value of now.
+//! [`CredentialSource`] is what the configuration says. [`Credentials`] turns
+//! it into a [`Credential`], which always answers with the value of now. A task
+//! per credential, its keeper, does the reading and renewing.
 
+mod clock;
+mod command;
 mod dotenv;
 mod environment;
 mod error;
 mod files;
+mod keeper;
+mod login;
+mod opened;
 mod secret;
 mod source;
+mod state;
 #[cfg(test)]
 mod tests;
+mod watch;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
 pub use environment::{Environment, Origin, Setting, is_read_from_dotenv};
 pub use error::{Reason, Unavailable};
 pub use secret::{InvalidSecret, Secret};
 pub use source::{CredentialSource, anthropic_default};
 
+use self::clock::Clock;
+use self::keeper::{Ask, Keeper};
+use self::login::{Connect, DirectConnect};
+use self::opened::{Context, Opened};
+use self::state::State;
+
+/// Longest wait of a request for a renewal in flight.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Opens credentials. Sources that are the same share one credential, so that
+/// one login is renewed once.
+#[derive(Debug)]
+pub struct Credentials {
+    environment: Environment,
+    keepers: Handle,
+    connect: Option<Arc<dyn Connect>>,
+    clock: Clock,
+    opened: Mutex<HashMap<CredentialSource, Credential>>,
+}
+
 /// A credential that is kept up to date. Clones share it, across threads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Credential {
-    secret: Secret,
+    name: Arc<str>,
+    state: Arc<tokio::sync::watch::Sender<State>>,
+    asks: Option<mpsc::Sender<Ask>>,
+    clock: Clock,
+}
+
+impl Credentials {
+    /// Credentials of this environment, kept up to date by tasks on the runtime
+    /// of `keepers`. Token endpoints are reached with the platform's root
+    /// certificates.
+    #[must_use]
+    pub fn new(environment: Environment, keepers: Handle) -> Self {
+        Self {
+            environment,
+            keepers,
+            connect: None,
+            clock: Clock::System,
+            opened: Mutex::default(),
+        }
+    }
+
+    /// Reaches token endpoints with these TLS settings.
+    #[must_use]
+    pub fn with_tls(mut self, tls: &rustls::ClientConfig) -> Self {
+        self.connect = Some(Arc::new(DirectConnect::new(tls)));
+        self
+    }
+
+    /// Opens a credential, or gives the one that this source has already. Its
+    /// first value is not waited for: [`Credential::current`] does that.
+    ///
+    /// A value that is not there yet is no error here: the file may come, the
+    /// vendor recover.
+    ///
+    /// # Errors
+    /// The source can never give a value as it is configured.
+    pub fn open(&self, source: &CredentialSource) -> Result<Credential, Unavailable> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(credential) = opened.get(source) {
+            return Ok(credential.clone());
+        }
+        let context = Context {
+            environment: &self.environment,
+            connect: self.connect.as_ref(),
+            clock: self.clock,
+        };
+        let source_opened = Opened::new(source, &context)?;
+        let name = source.to_string().into();
+        let credential = Credential::start(name, source_opened, self.clock, &self.keepers);
+        opened.insert(source.clone(), credential.clone());
+        Ok(credential)
+    }
+
+    /// Forgets all other sources. Their credentials end with the last request
+    /// that uses them.
+    pub fn keep_only(&self, sources: &HashSet<&CredentialSource>) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|source, _| sources.contains(source));
+    }
+
+    /// Ends the keeping of all credentials: waits until no renewal is in flight,
+    /// at most half a minute. A renewal that is cut off loses its login, so this
+    /// is to be waited for before the runtime or the process ends.
+    pub async fn end(&self) {
+        let ends: Vec<_> = self.all().iter().filter_map(Credential::end).collect();
+        let all = async {
+            for end in ends {
+                // One that has ended already has nothing in flight.
+                let _ = end.await;
+            }
+        };
+        if tokio::time::timeout(WAIT, all).await.is_err() {
+            tracing::error!("a renewal is still in flight and is cut off; its login may be lost");
+        }
+    }
+
+    /// All credentials that have been opened.
+    #[must_use]
+    pub fn all(&self) -> Vec<Credential> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.values().cloned().collect()
+    }
+
+    /// Reads all sources again, now.
+    ///
+    /// # Errors
+    /// The first that cannot be read. Its previous value stays in use, and so
+    /// do the new values of the others.
+    pub async fn reload(&self) -> Result<(), Unavailable> {
+        let mut result = Ok(());
+        for credential in self.all() {
+            result = result.and(credential.reload().await);
+        }
+        result
+    }
 }
 
 impl Credential {
-    /// Reads the credential for the first time and keeps it up to date from
-    /// then on, in a task on the current runtime, which is to live as long as
-    /// the proxy.
+    /// Opens a single credential and waits for its value. A task on the current
+    /// runtime keeps it up to date.
     ///
     /// # Errors
-    /// There is no usable credential now.
+    /// There is no usable value now, other than for an outage that passes.
     pub async fn open(
         source: &CredentialSource,
         environment: &Environment,
     ) -> Result<Self, Unavailable> {
-        let secret = match source {
-            CredentialSource::Environment { variable } => {
-                let setting = environment.setting(variable)?.ok_or_else(|| {
-                    Unavailable::missing(format!("the environment variable {variable} is not set"))
-                })?;
-                Secret::new(&setting.value)
-            }
-            CredentialSource::Dotenv { variable, file } => {
-                let file = environment.resolve(file);
-                let value = environment::read_dotenv(&file, variable)?.ok_or_else(|| {
-                    Unavailable::missing(format!("{variable} is not set in {}", file.display()))
-                })?;
-                Secret::new(&value)
-            }
-            CredentialSource::File { path } => {
-                Secret::from_output(&files::read(&environment.resolve(path))?)
-            }
-        };
-        let secret = secret
-            .map_err(|error| Unavailable::broken(format!("the {source} is not usable"), error))?;
-        Ok(Self { secret })
+        let credential = Credentials::new(environment.clone(), Handle::current()).open(source)?;
+        match credential.current().await {
+            Err(problem) if !matches!(problem.reason(), Reason::Outage { .. }) => Err(problem),
+            _ => Ok(credential),
+        }
+    }
+
+    fn start(name: Arc<str>, source: Opened, clock: Clock, keepers: &Handle) -> Self {
+        // Until the keeper has read for the first time, requests wait.
+        let mut state = State::default();
+        state.begin_renewal();
+        let state = Arc::new(tokio::sync::watch::Sender::new(state));
+        let (asks, keeper_asks) = mpsc::channel(64);
+        let is_fixed = source.is_fixed();
+        let keeper = Keeper::new(
+            Arc::clone(&name),
+            source,
+            Arc::clone(&state),
+            keeper_asks,
+            clock,
+        );
+        keepers.spawn(keeper.run());
+        Self {
+            name,
+            state,
+            asks: (!is_fixed).then_some(asks),
+            clock,
+        }
     }
 
     /// The value of now, if it is at hand: no waiting, for every request. `None`
     /// means that [`Credential::current`] has to be asked.
     #[must_use]
     pub fn try_current(&self) -> Option<Secret> {
-        Some(self.secret.clone())
+        self.state.borrow().ready(self.clock.now()).cloned()
     }
 
-    /// The value of now; waits, bounded, for a renewal in flight.
+    /// The value of now. Waits for a renewal in flight, at most 30 seconds.
     ///
     /// # Errors
     /// There is none, and the error says why.
     pub async fn current(&self) -> Result<Secret, Unavailable> {
-        Ok(self.secret.clone())
+        if let Some(secret) = self.try_current() {
+            return Ok(secret);
+        }
+        tokio::time::timeout(WAIT, self.settled())
+            .await
+            .unwrap_or_else(|elapsed| {
+                let message = format!("the {} is still being renewed", self.name);
+                Err(Unavailable::outage(message, WAIT, elapsed))
+            })
+    }
+
+    async fn settled(&self) -> Result<Secret, Unavailable> {
+        let mut changes = self.state.subscribe();
+        loop {
+            {
+                let state = changes.borrow_and_update();
+                if let Some(secret) = state.ready(self.clock.now()) {
+                    return Ok(secret.clone());
+                }
+                if !state.is_renewing()
+                    && let Some(problem) = state.problem()
+                {
+                    return Err(problem.clone());
+                }
+            }
+            // Ended by the clock while no one looked: the first to notice asks.
+            let mut is_first = false;
+            self.state.send_if_modified(|state| {
+                is_first = state.ask_renewal();
+                false
+            });
+            if is_first {
+                self.ask(Ask::Renew);
+            }
+            if changes.changed().await.is_err() {
+                return Err(self.ended());
+            }
+        }
     }
 
     /// The upstream answered 401 to a request with this value: has it renewed,
-    /// once. Returns at once; [`Credential::current`] waits for the renewal.
+    /// at most once a minute. Returns at once; [`Credential::current`] waits for
+    /// the renewal. A value of the process's environment stays as it is.
     pub fn refused(&self, secret: &Secret) {
-        let _ = secret;
+        let mut is_news = false;
+        if self.asks.is_some() {
+            self.state.send_if_modified(|state| {
+                is_news = state.refuse(secret, self.clock.now());
+                is_news
+            });
+        }
+        if is_news {
+            tracing::warn!(credential = %self.name, "the upstream refused the credential; renewing it");
+            self.ask(Ask::Renew);
+        }
+    }
+
+    /// Reads the source again, now.
+    ///
+    /// # Errors
+    /// It gave no value; the previous one stays in use.
+    pub async fn reload(&self) -> Result<(), Unavailable> {
+        let Some(asks) = &self.asks else {
+            return Ok(());
+        };
+        let (reply, answer) = oneshot::channel();
+        if asks.send(Ask::Reload(reply)).await.is_err() {
+            return Err(self.ended());
+        }
+        answer.await.unwrap_or_else(|_| Err(self.ended()))
+    }
+
+    /// Asks the keeper to end; the answer comes when it has.
+    fn end(&self) -> Option<oneshot::Receiver<()>> {
+        let (reply, answer) = oneshot::channel();
+        self.asks.as_ref()?.try_send(Ask::End(reply)).ok()?;
+        Some(answer)
+    }
+
+    /// Why there is no value, if there is none.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Unavailable> {
+        let is_ready = self.try_current().is_some();
+        self.problem().filter(|_| !is_ready)
+    }
+
+    /// What is wrong with the source now, even while a previous value serves.
+    #[must_use]
+    pub fn problem(&self) -> Option<Unavailable> {
+        self.state.borrow().problem().cloned()
+    }
+
+    /// What the credential is, for messages: its source, without its value.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn ask(&self, ask: Ask) {
+        // A full queue means that the keeper is about to look anyway.
+        if let Some(asks) = &self.asks {
+            let _ = asks.try_send(ask);
+        }
+    }
+
+    fn ended(&self) -> Unavailable {
+        Unavailable::missing(format!(
+            "the {} is no longer kept: the proxy is ending",
+            self.name
+        ))
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("name", &self.name)
+            .field("state", &*self.state.borrow())
+            .finish_non_exhaustive()
     }
 }

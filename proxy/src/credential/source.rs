@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use drawbridge_shared::env::{ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN};
 use drawbridge_shared::protocol::AuthMode;
@@ -9,14 +10,23 @@ use serde::Deserialize;
 
 use super::environment::Environment;
 use super::error::Unavailable;
+use crate::config::period;
 
 /// Where a credential comes from: the `credential` table of a route.
 ///
 /// ```toml
 /// credential = { source = "environment", variable = "OPENAI_API_KEY" }
 /// ```
+///
+/// Paths may begin with `~/`; relative ones start from the working directory.
+/// Times are texts such as `"90s"`, `"10m"` or `"2h"`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(tag = "source", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(
+    tag = "source",
+    rename_all = "kebab-case",
+    rename_all_fields = "kebab-case",
+    deny_unknown_fields
+)]
 pub enum CredentialSource {
     /// An environment variable of the proxy. Anthropic's variables may also
     /// come from the `.env` file in the working directory.
@@ -29,7 +39,7 @@ pub enum CredentialSource {
         /// Its name.
         variable: String,
         /// The file; `.env` in the working directory when absent.
-        #[serde(default = "dotenv_in_working_directory")]
+        #[serde(default = "default_dotenv")]
         file: PathBuf,
     },
     /// The whole content of a file, without the line end.
@@ -37,10 +47,63 @@ pub enum CredentialSource {
         /// The file.
         path: PathBuf,
     },
+    /// What a program on the host prints, without the line end.
+    Command {
+        /// The program and its arguments; no shell reads them.
+        command: Vec<String>,
+        /// How long the output is used before the program is run again.
+        #[serde(default = "default_lifetime", deserialize_with = "period::deserialize")]
+        lifetime: Duration,
+        /// How long the program may take.
+        #[serde(default = "default_timeout", deserialize_with = "period::deserialize")]
+        timeout: Duration,
+    },
+    /// Claude Code's login, kept fresh together with it.
+    ClaudeLogin {
+        /// The login file; `.credentials.json` in Claude Code's configuration
+        /// folder (`$CLAUDE_CONFIG_DIR`, else `~/.claude`) when absent.
+        #[serde(default)]
+        path: Option<PathBuf>,
+        /// Where tokens are renewed; Anthropic's endpoint when absent.
+        #[serde(default)]
+        token_endpoint: Option<String>,
+    },
+    /// Codex's login, kept fresh together with it; the API key in the same
+    /// file when Codex was given one instead.
+    CodexLogin {
+        /// The login file; `auth.json` in Codex's folder (`$CODEX_HOME`, else
+        /// `~/.codex`) when absent.
+        #[serde(default)]
+        path: Option<PathBuf>,
+        /// Where tokens are renewed; OpenAI's endpoint when absent.
+        #[serde(default)]
+        token_endpoint: Option<String>,
+    },
+    /// Any OAuth login that a refresh token renews (RFC 6749, section 6).
+    Oauth {
+        /// A JSON file with `refresh_token`, and `access_token` and
+        /// `expires_at` (Unix seconds) once there has been a renewal.
+        path: PathBuf,
+        /// Where tokens are renewed.
+        token_endpoint: String,
+        /// The client the login was made for.
+        client_id: String,
+        /// The environment variable with the client's secret, if it has one.
+        #[serde(default)]
+        client_secret_variable: Option<String>,
+    },
 }
 
-fn dotenv_in_working_directory() -> PathBuf {
+fn default_dotenv() -> PathBuf {
     PathBuf::from(".env")
+}
+
+const fn default_lifetime() -> Duration {
+    Duration::from_secs(60 * 60)
+}
+
+const fn default_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 /// The credential of the Anthropic API when none is configured, by NanoClaw's
@@ -81,6 +144,12 @@ impl fmt::Display for CredentialSource {
             Self::Environment { variable } => write!(f, "environment variable {variable}"),
             Self::Dotenv { variable, file } => write!(f, "{variable} in {}", file.display()),
             Self::File { path } => write!(f, "file {}", path.display()),
+            Self::Command { command, .. } => {
+                write!(f, "command {}", command.first().map_or("", String::as_str))
+            }
+            Self::ClaudeLogin { .. } => f.write_str("Claude login"),
+            Self::CodexLogin { .. } => f.write_str("Codex login"),
+            Self::Oauth { path, .. } => write!(f, "OAuth login in {}", path.display()),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Client connections: accepted, served, and ended in order.
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,11 +8,10 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use super::client_io::{ClientIo, Stream};
-use super::listener::Socket;
+use super::listener::{Acceptor, Socket};
 use super::worker::{ConnectionCount, Worker};
 use crate::request;
 use crate::session::{ListenerId, Origin};
@@ -59,35 +57,6 @@ pub(crate) async fn accept(
         };
         let ends = (closed.clone(), draining.clone());
         tokio::task::spawn_local(serve(Rc::clone(&worker), stream, listener, ends, count));
-    }
-}
-
-enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Acceptor {
-    fn new(socket: Socket) -> io::Result<Self> {
-        match socket {
-            Socket::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
-            Socket::Unix(listener, _) => UnixListener::from_std(listener).map(Self::Unix),
-        }
-    }
-
-    async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                // Without it each chunk of an answer can wait for an acknowledgement.
-                stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(Stream::Unix(stream))
-            }
-        }
     }
 }
 

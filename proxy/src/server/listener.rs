@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
+use super::client_io::Stream;
 use crate::config::ClientAuth;
 use crate::session::ListenerId;
 
@@ -30,6 +31,9 @@ pub enum ListenError {
         /// The address or path.
         address: String,
     },
+    /// Health and metrics are for this host only.
+    #[error("health and metrics are served on loopback only, not on {0}\nhint: use 127.0.0.1:PORT")]
+    NotLoopback(SocketAddr),
     /// The operating system refused.
     #[error("cannot listen on {address}")]
     Io {
@@ -105,17 +109,19 @@ impl Socket {
         }
     }
 
-    pub(crate) fn guard(self, id: ListenerId, open: watch::Sender<()>) -> ListenerGuard {
+    /// What keeps the socket open, and the socket to accept from.
+    pub(crate) fn guard(self, id: ListenerId, open: watch::Sender<()>) -> (ListenerGuard, Self) {
         let (address, path) = match &self {
             Self::Tcp(listener) => (listener.local_addr().ok(), None),
             Self::Unix(_, path) => (None, Some(path.clone())),
         };
-        ListenerGuard {
+        let guard = ListenerGuard {
             id,
             address,
             path,
             _open: open,
-        }
+        };
+        (guard, self)
     }
 
     fn address(&self) -> String {
@@ -148,6 +154,38 @@ fn failure(address: String, source: io::Error) -> ListenError {
         ListenError::InUse { address }
     } else {
         ListenError::Io { address, source }
+    }
+}
+
+/// A socket that a worker accepts from.
+pub(crate) enum Acceptor {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    pub(crate) fn new(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
+            Socket::Unix(listener, _) => {
+                tokio::net::UnixListener::from_std(listener).map(Self::Unix)
+            }
+        }
+    }
+
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Without it each chunk of an answer can wait for an acknowledgement.
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Stream::Unix(stream))
+            }
+        }
     }
 }
 

@@ -24,6 +24,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 /// What the proxy asks of a worker.
 pub(crate) enum Command {
     Listen(Socket, ListenerId, watch::Receiver<()>),
+    Reload(Arc<RouteTable>),
     Drain(Duration, oneshot::Sender<usize>),
 }
 
@@ -103,6 +104,7 @@ async fn run(
                     connection::accept(Rc::clone(&worker), socket, id, closed, draining.clone());
                 tokio::task::spawn_local(accepting);
             }
+            Command::Reload(table) => worker.reload(table),
             Command::Drain(limit, ended) => {
                 drop(open);
                 let drained = tokio::time::timeout(limit, worker.all_connections_ended());
@@ -134,6 +136,13 @@ impl Worker {
         }
     }
 
+    /// Uses new routes from the next request on. Idle connections of the old
+    /// ones close with the last request that uses them.
+    fn reload(&self, table: Arc<RouteTable>) {
+        let routing = Routing::new(table, &self.setup);
+        *self.routing.borrow_mut() = Rc::new(routing);
+    }
+
     pub(crate) fn routing(&self) -> Rc<Routing> {
         Rc::clone(&self.routing.borrow())
     }
@@ -158,7 +167,7 @@ impl Worker {
     /// when there are too many.
     pub(crate) fn count_connection(self: &Rc<Self>) -> Option<ConnectionCount> {
         let count = self.connections.get();
-        if count >= self.setup.limits.connections_per_worker {
+        if count >= self.setup.limits.connections {
             return None;
         }
         self.connections.set(count + 1);

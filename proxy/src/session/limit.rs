@@ -30,6 +30,16 @@ impl Usage {
         }
     }
 
+    /// Requests in flight now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests admitted so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     /// Input and output tokens used so far.
     pub(crate) fn tokens(&self) -> (u64, u64) {
         (

@@ -5,9 +5,12 @@
 //! when the agent has ended. What an agent's protocol cannot do is reported as a
 //! [`AgentEvent::Warning`], not faked.
 
+mod acp;
 mod builtin;
 mod claude;
+mod codex;
 mod command;
+mod host_tools;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::SelfCommand;
+pub(crate) use host_tools::HostTools;
 
 /// Commands that wait for an agent. The supervisor keeps the rest itself.
 const COMMANDS: usize = 16;
@@ -40,6 +44,8 @@ pub(crate) struct AgentSpec {
     pub(crate) home: PathBuf,
     /// How to reach the model; `None` leaves it to the environment as it is.
     pub(crate) model_access: Option<ModelAccess>,
+    /// How the agent reaches the host.
+    pub(crate) host_tools: HostTools,
     /// How to start this program again.
     pub(crate) self_command: SelfCommand,
 }
@@ -274,6 +280,10 @@ impl Agent {
             AgentKind::Claude => tokio::spawn(claude::drive(spec, link)),
             AgentKind::Command => tokio::spawn(command::drive(spec, link)),
             AgentKind::Builtin => tokio::spawn(builtin::drive(spec, link)),
+            AgentKind::Codex => tokio::spawn(codex::drive(spec, link)),
+            AgentKind::Opencode | AgentKind::Gemini | AgentKind::Acp => {
+                tokio::spawn(acp::drive(spec, link))
+            }
         };
         Self {
             commands,

@@ -96,8 +96,8 @@ pub struct TranscriptLimits {
 pub struct AgentOptions {
     /// The agent.
     pub kind: AgentKind,
-    /// Program and arguments: required for [`AgentKind::Command`], and for the
-    /// others the program to start instead of the usual one.
+    /// Program and arguments: required for [`AgentKind::Command`] and
+    /// [`AgentKind::Acp`], and for the others the program to start instead of the usual one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// Model to ask for; the agent's own default when absent.
@@ -143,11 +143,27 @@ pub enum AgentKind {
     Command,
     /// The small agent inside the runner itself.
     Builtin,
+    /// Codex, over its app-server protocol.
+    Codex,
+    /// opencode, over the Agent Client Protocol.
+    Opencode,
+    /// Gemini CLI, over the Agent Client Protocol.
+    Gemini,
+    /// Any program that speaks the Agent Client Protocol.
+    Acp,
 }
 
 impl AgentKind {
     /// All agents, in the order they are offered.
-    pub const ALL: [Self; 3] = [Self::Claude, Self::Builtin, Self::Command];
+    pub const ALL: [Self; 7] = [
+        Self::Claude,
+        Self::Builtin,
+        Self::Codex,
+        Self::Opencode,
+        Self::Gemini,
+        Self::Acp,
+        Self::Command,
+    ];
 
     /// The agent's name on command lines and in documents.
     #[must_use]
@@ -156,6 +172,10 @@ impl AgentKind {
             Self::Claude => "claude",
             Self::Command => "command",
             Self::Builtin => "builtin",
+            Self::Codex => "codex",
+            Self::Opencode => "opencode",
+            Self::Gemini => "gemini",
+            Self::Acp => "acp",
         }
     }
 }

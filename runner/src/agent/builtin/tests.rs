@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::SelfCommand;
-use crate::agent::{Agent, AgentCommand, MessageId, ModelAccess, UserMessage};
+use crate::agent::{Agent, AgentCommand, HostTools, MessageId, ModelAccess, UserMessage};
 use stand_in::{Answer, StandIn};
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -42,6 +42,11 @@ pub(super) fn spec(home: &Path, base_url: &str) -> AgentSpec {
             token: "session-token".to_owned(),
             auth_mode: AuthMode::ApiKey,
         }),
+        host_tools: HostTools {
+            program: String::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+        },
         self_command: untied(),
     }
 }

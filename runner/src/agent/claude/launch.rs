@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 
 use drawbridge_shared::ids::AgentSessionId;
+use serde_json::{Map, Value, json};
 
-use crate::agent::AgentSpec;
+use crate::agent::{AgentSpec, HostTools};
 use crate::child::ChildSpec;
 
 /// The tools that NanoClaw allows. Naming a tool also switches it on; names
@@ -61,6 +62,7 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
     ] {
         args.push(flag.into());
     }
+    args.push(format!("--mcp-config={}", mcp_config(&spec.host_tools)).into());
     args.push(format!("--allowedTools={}", ALLOWED_TOOLS.join(",")).into());
     if let Some(id) = resume {
         args.push(format!("--resume={id}").into());
@@ -87,4 +89,18 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
         env,
         hidden_env,
     }
+}
+
+/// The servers that Claude Code starts, in its own form.
+fn mcp_config(tools: &HostTools) -> Value {
+    let env: Map<_, _> = tools
+        .env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
+        .collect();
+    json!({"mcpServers": {HostTools::NAME: {
+        "command": tools.program,
+        "args": tools.args,
+        "env": env,
+    }}})
 }

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod sources;
+
 const FAKE: &str = "sk-ant-fake-CANARY-0123456789";
 
 fn environment(variables: &[(&str, &str)], dotenv: &str) -> (tempfile::TempDir, Environment) {
@@ -12,6 +14,14 @@ fn environment(variables: &[(&str, &str)], dotenv: &str) -> (tempfile::TempDir, 
     }
     let environment = Environment::new(variables.iter().copied(), folder.path());
     (folder, environment)
+}
+
+/// Opens a credential and waits for its first value.
+pub(super) async fn opened(credentials: &Credentials, source: &CredentialSource) -> Credential {
+    let credential = credentials.open(source).unwrap();
+    // Some tests look at what is missing then.
+    let _ = credential.current().await;
+    credential
 }
 
 fn variable(name: &str) -> CredentialSource {

@@ -1,15 +1,12 @@
 //! Whole exchanges through a running proxy.
 
-#[cfg(test)]
-mod support;
-
 use std::io::{Read, Write};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use crate::support::{Client, DEADLINE, KEY, Proxy, Upstream, config, config_from};
 use drawbridge_proxy::DrainOutcome;
 use drawbridge_proxy::config::ClientAuth;
-use support::{Client, DEADLINE, KEY, Proxy, Upstream, config, config_from};
 
 #[test]
 fn a_session_token_is_exchanged_for_the_key() {
@@ -543,7 +540,7 @@ fn a_token_budget_that_is_used_up_is_a_429_without_retry() {
         .unwrap();
     });
     let proxy = Proxy::start(config(&upstream.url()));
-    let mut budget = support::spec();
+    let mut budget = crate::support::spec();
     budget.limits.output_tokens = Some(6);
     let session = proxy.handle.sessions().issue(budget).unwrap();
     let mut client = proxy.connect();
@@ -563,7 +560,7 @@ fn a_token_budget_that_is_used_up_is_a_429_without_retry() {
 fn a_body_over_the_sessions_cap_is_refused() {
     let upstream = Upstream::answering();
     let proxy = Proxy::start(config(&upstream.url()));
-    let mut narrow = support::spec();
+    let mut narrow = crate::support::spec();
     narrow.limits.body_bytes = Some(4);
     let session = proxy.handle.sessions().issue(narrow).unwrap();
     let post = |framing: &str| {
@@ -582,7 +579,6 @@ fn a_body_over_the_sessions_cap_is_refused() {
     assert_eq!(client.answer().status, 413);
 }
 
-#[cfg(test)]
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,0 +1,159 @@
+//! Speaks the part of `docker`'s command line that the launcher uses, so that
+//! tests need no engine. It is found in the first folder of `PATH`; `script`
+//! there says how it behaves, and `calls` records each argument list.
+
+#![expect(clippy::unwrap_used, reason = "a test helper fails the test")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use drawbridge_shared::ipc::{HostMessage, InputFolder};
+use drawbridge_shared::marker::Markers;
+use drawbridge_shared::protocol::{RunInput, RunRecord};
+
+fn main() -> ExitCode {
+    let path = std::env::var("PATH").unwrap();
+    let here = std::env::split_paths(&path).next().unwrap();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut calls = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(here.join("calls"))
+        .unwrap();
+    writeln!(calls, "{}", args.join(" ")).unwrap();
+    let script = fs::read_to_string(here.join("script")).unwrap();
+    let code = match args[0].as_str() {
+        "info" if script == "stopped" => fail("cannot connect to the daemon", 1),
+        "info" => {
+            print(
+                r#"{"MemoryLimit":true,"PidsLimit":true,"CpuCfsQuota":true,
+                    "SecurityOptions":["name=seccomp"]}"#,
+            );
+            0
+        }
+        "image" if script == "no image" => fail("no such image", 1),
+        "image" => 0,
+        "run" => run(&here, &script, &args),
+        "ps" => {
+            let pid = fs::read_to_string(here.join("pid"));
+            print(&pid.unwrap_or_default());
+            0
+        }
+        "stop" if script == "will not stop" => fail("cannot stop it", 1),
+        "stop" | "rm" => stop(&here, &args[0]),
+        other => fail(&format!("unknown command {other}"), 125),
+    };
+    ExitCode::from(code)
+}
+
+fn print(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "stand-in: {text}");
+    // The tests' programs may not use `println!`; neither does this one.
+    let _ = File::options()
+        .write(true)
+        .open("/proc/self/fd/1")
+        .and_then(|mut out| writeln!(out, "{text}"));
+}
+
+fn fail(reason: &str, code: u8) -> u8 {
+    let _ = writeln!(io::stderr().lock(), "{reason}");
+    code
+}
+
+/// Ends the stand-in that plays the container.
+fn stop(here: &Path, how: &str) -> u8 {
+    let Ok(pid) = fs::read_to_string(here.join("pid")) else {
+        return fail("no such container", 1);
+    };
+    let signal = if how == "stop" { "-TERM" } else { "-KILL" };
+    let _ = Command::new("/bin/kill")
+        .args([signal, pid.trim()])
+        .status();
+    let _ = fs::remove_file(here.join("pid"));
+    0
+}
+
+/// Plays engine program, container and runner in one.
+fn run(here: &Path, script: &str, args: &[String]) -> u8 {
+    let mut input = String::new();
+    io::stdin().read_to_string(&mut input).unwrap();
+    fs::write(here.join("input"), &input).unwrap();
+    let names: Vec<_> = std::env::vars().map(|(name, _)| name).collect();
+    fs::write(here.join("environment"), names.join("\n")).unwrap();
+    if script == "cannot start" {
+        return fail("docker: Error response from daemon: no space", 125);
+    }
+    fs::write(here.join("pid"), std::process::id().to_string()).unwrap();
+    let code = play(script, &serde_json::from_str(&input).unwrap(), &ipc(args));
+    let _ = fs::remove_file(here.join("pid"));
+    code
+}
+
+fn ipc(args: &[String]) -> PathBuf {
+    let mount = args.iter().find(|arg| arg.contains("/workspace/ipc"));
+    let source = mount.and_then(|mount| mount.split('"').nth(1));
+    PathBuf::from(source.unwrap().strip_prefix("source=").unwrap())
+}
+
+fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
+    let options = input.drawbridge.clone().unwrap();
+    let markers = Markers::new(options.nonce.as_ref());
+    let session = Some("session-1".to_owned());
+    let mut out = File::options().write(true).open("/proc/self/fd/1").unwrap();
+    match script {
+        "exit without a word" => return 0,
+        "crash" => {
+            let token = options.proxy.unwrap().token;
+            return fail(&format!("[agent-runner] it broke with {token}"), 3);
+        }
+        "killed" => return 137,
+        "engine fails" => {
+            let _ = writeln!(io::stderr().lock(), "[agent-runner] started");
+            return fail("unexpected EOF", 125);
+        }
+        "agent fails" => {
+            markers
+                .write(&mut out, &RunRecord::failure("no", session))
+                .unwrap();
+            return 1;
+        }
+        "forge" => {
+            let forged = RunRecord::answer(Some("forged".to_owned()), None);
+            Markers::new(None).write(&mut out, &forged).unwrap();
+        }
+        "never answer" | "will not stop" => loop {
+            std::thread::park();
+        },
+        _ => {}
+    }
+    let resumed = input.session_id.as_deref().unwrap_or("none");
+    let text = format!("{} (session {resumed})", input.prompt);
+    markers
+        .write(&mut out, &RunRecord::answer(Some(text), session))
+        .unwrap();
+    answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
+    0
+}
+
+fn answer_follow_ups(markers: &Markers, out: &mut File, folder: &InputFolder) {
+    loop {
+        let is_closed = folder.close_request().unwrap().is_some();
+        for file in folder.pending().unwrap() {
+            let taken = folder.take(&file).unwrap();
+            let HostMessage::Message { text, .. } = &taken.message else {
+                panic!("an unexpected message: {:?}", taken.message);
+            };
+            markers
+                .write(out, &RunRecord::answer(Some(text.clone()), None))
+                .unwrap();
+            folder.confirm(&taken).unwrap();
+        }
+        if is_closed {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}

@@ -1,0 +1,309 @@
+//! `drawbridge run` from outside, with a stand-in for the engine.
+
+#![expect(clippy::unwrap_used, reason = "a test helper fails the test")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// An obvious fake.
+const KEY: &str = "sk-ant-fake-CANARY-0123456789";
+
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A machine whose only engine behaves as the script says.
+    fn new(script: &str) -> Self {
+        let bench = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for name in ["bin", "cwd"] {
+            fs::create_dir(bench.path(name)).unwrap();
+        }
+        let mut engine = PathBuf::from(env!("CARGO_BIN_EXE_drawbridge"));
+        engine.pop();
+        engine.push("examples/stand-in-engine");
+        symlink(engine, bench.path("bin/docker")).unwrap();
+        bench.script(script);
+        bench
+    }
+
+    fn script(&self, script: &str) {
+        fs::write(self.path("bin/script"), script).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_drawbridge"));
+        command
+            .args(args)
+            .current_dir(self.path("cwd"))
+            .env_clear()
+            .env("PATH", self.path("bin"))
+            .env("HOME", self.path("cwd"))
+            .env("DRAWBRIDGE_STATE_DIR", self.path("state"))
+            .env("ANTHROPIC_API_KEY", KEY)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        let args = [&["run", "--prompt", "hi"], args].concat();
+        let child = self.command(&args).spawn().unwrap();
+        self.end(child)
+    }
+
+    fn end(&self, child: Child) -> Ended {
+        Ended::from(child.wait_with_output().unwrap())
+    }
+
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(fs::read_dir(self.path("state/runs")).unwrap().count(), 0);
+        assert!(!self.path("bin/pid").exists(), "the container is left");
+    }
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    #[track_caller]
+    fn assert_error(&self, code: i32, expected: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.err.contains(expected), "{self:?}");
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let lines = self.out.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn the_answer_is_on_standard_output_and_nothing_else() {
+    let bench = Bench::new("answer");
+    let ended = bench.run(&[]);
+    assert_eq!(
+        (ended.code, ended.out.as_str()),
+        (0, "hi (session none)\n"),
+        "{ended:?}"
+    );
+    assert!(ended.err.contains("sealed network"), "{ended:?}");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn no_key_and_no_token_is_in_arguments_or_environment() {
+    let bench = Bench::new("answer");
+    bench.run(&[]);
+    let input: Value = serde_json::from_str(&bench.read("bin/input")).unwrap();
+    let token = input["drawbridge"]["proxy"]["token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(!input.to_string().contains(KEY));
+    let (calls, environment) = (bench.read("bin/calls"), bench.read("bin/environment"));
+    for secret in [KEY, token.as_str(), "ANTHROPIC_API_KEY"] {
+        assert!(!calls.contains(secret), "{calls}");
+        assert!(!environment.contains(secret), "{environment}");
+    }
+}
+
+#[test]
+fn a_group_resumes_its_conversation_and_a_run_without_one_does_not() {
+    let bench = Bench::new("answer");
+    bench.run(&["--group", "a"]);
+    assert_eq!(bench.run(&["--group", "a"]).out, "hi (session session-1)\n");
+    assert_eq!(bench.run(&["--group", "b"]).out, "hi (session none)\n");
+    assert_eq!(bench.run(&[]).out, "hi (session none)\n");
+}
+
+#[test]
+fn events_begin_with_the_isolation_and_end_with_the_exit() {
+    let bench = Bench::new("answer");
+    let mut command = bench.command(&["run", "--prompt", "hi", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let lines = "{\"type\":\"message\",\"text\":\"more\"}\nnonsense\n{\"type\":\"close\"}\n";
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(lines.as_bytes())
+        .unwrap();
+    let ended = bench.end(child);
+    let events = ended.events();
+    assert_eq!(events[0]["isolation"]["network"], "sealed", "{ended:?}");
+    let of_type = |name: &str| events.iter().filter(|e| e["type"] == name).count();
+    assert_eq!((of_type("result"), of_type("warning")), (2, 1), "{ended:?}");
+    assert_eq!(events.last().unwrap()["type"], "exit");
+    assert_eq!(ended.code, 0);
+}
+
+#[test]
+fn a_forged_record_is_no_answer() {
+    let ended = Bench::new("forge").run(&[]);
+    assert_eq!(ended.out, "hi (session none)\n");
+}
+
+#[test]
+fn a_missing_credential_is_refused_before_the_engine_is_asked() {
+    let bench = Bench::new("answer");
+    let args = ["run", "--prompt", "hi"];
+    let child = bench.command(&args).env_remove("ANTHROPIC_API_KEY").spawn();
+    let ended = bench.end(child.unwrap());
+    ended.assert_error(3, "ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN");
+    assert!(!bench.path("bin/calls").exists());
+}
+
+#[test]
+fn auto_never_picks_the_host() {
+    let bench = Bench::new("stopped");
+    let ended = bench.run(&[]);
+    ended.assert_error(3, "cannot connect to the daemon");
+    ended.assert_error(3, "--runtime host, which does not isolate");
+    fs::remove_file(bench.path("bin/docker")).unwrap();
+    bench.run(&[]).assert_error(3, "docker is not installed");
+}
+
+#[test]
+fn a_missing_image_names_the_command_that_makes_it() {
+    let bench = Bench::new("no image");
+    bench
+        .run(&[])
+        .assert_error(3, "hint: drawbridge build-image claude");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn each_end_has_its_class() {
+    let bench = Bench::new("");
+    for (script, code, expected) in [
+        (
+            "cannot start",
+            3,
+            "docker could not start the container: docker: Error",
+        ),
+        ("engine fails", 4, "the docker engine failed during the run"),
+        ("killed", 4, "the container was killed"),
+        ("agent fails", 1, "error: the agent failed: no"),
+        (
+            "exit without a word",
+            1,
+            "the agent ended without an answer",
+        ),
+        (
+            "crash",
+            1,
+            "ended with exit code 3: [agent-runner] it broke with [session token]",
+        ),
+    ] {
+        bench.script(script);
+        bench.run(&[]).assert_error(code, expected);
+        bench.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn time_limits_stop_the_container() {
+    let bench = Bench::new("never answer");
+    let ended = bench.run(&["--timeout", "1s"]);
+    ended.assert_error(5, "the run was stopped after 1 s");
+    bench.assert_nothing_is_left();
+    let ended = bench.run(&["--idle-timeout", "1s"]);
+    ended.assert_error(5, "without an answer");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_container_that_does_not_stop_is_killed() {
+    let bench = Bench::new("will not stop");
+    let ended = bench.run(&["--timeout", "1s"]);
+    ended.assert_error(5, "the run was stopped after 1 s");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn unknown_names_are_refused_with_the_accepted_ones() {
+    let bench = Bench::new("answer");
+    for (flag, accepted) in [
+        ("--runtime", "auto, docker, podman, host"),
+        ("--agent", "claude, builtin, command"),
+        ("--network", "sealed, bridge"),
+    ] {
+        bench.run(&[flag, "nonsense"]).assert_error(2, accepted);
+    }
+    bench
+        .run(&["--agent", "command"])
+        .assert_error(2, "-- PROGRAM");
+}
+
+#[test]
+fn the_host_runs_without_our_environment_and_says_what_it_is() {
+    let bench = Bench::new("answer");
+    let args = [
+        "--runtime",
+        "host",
+        "--agent",
+        "command",
+        "--",
+        "/usr/bin/env",
+    ];
+    let ended = bench.run(&args);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.err.contains("NOT isolated"), "{ended:?}");
+    assert!(!ended.out.contains(KEY), "{ended:?}");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn the_configuration_file_is_read_and_shown_with_its_source() {
+    let bench = Bench::new("answer");
+    let config = |text: &str| fs::write(bench.path("cwd/drawbridge.toml"), text).unwrap();
+    let show = || {
+        let child = bench.command(&["config", "show", "--cpus", "1"]).spawn();
+        bench.end(child.unwrap())
+    };
+    config("[run]\nmemory = '1g'\n");
+    let ended = show();
+    assert!(ended.out.contains("memory = \"1g\"  # "), "{ended:?}");
+    assert!(ended.out.contains("/drawbridge.toml\n"), "{ended:?}");
+    assert!(ended.out.contains("cpus = \"1\"  # --cpus\n"), "{ended:?}");
+    config("[run]\nmemroy = '1g'\n");
+    show().assert_error(2, "unknown key \"memroy\" in [run]");
+    bench.run(&[]).assert_error(2, "accepted keys are runtime,");
+    config("[rum]\n");
+    bench.run(&[]).assert_error(2, "unknown field `rum`");
+    config("not toml");
+    bench.run(&[]).assert_error(2, "drawbridge.toml line 1");
+}

@@ -1,0 +1,320 @@
+//! The program, its configuration file and its admin surface.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::{Client, KEY, Upstream};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_credential-proxy");
+
+/// A running `credential-proxy` in a folder of its own.
+struct Running {
+    child: Child,
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    health: SocketAddr,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("drawbridge.toml"), config).unwrap();
+        let mut child = command(folder.path())
+            .args([
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                "0",
+                "--health",
+                "127.0.0.1:0",
+            ])
+            .args(["--admin-socket", "admin.sock"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let address = wait_for(&mut log, "listening on ").parse().unwrap();
+        let health = wait_for(&mut log, "health and metrics on ")
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            folder,
+            address,
+            health,
+            log,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    fn admin(&self, args: &[&str]) -> (bool, String) {
+        let socket = self.socket();
+        let mut command = command(self.folder.path());
+        command.args(args).arg("--admin-socket").arg(socket);
+        run(&mut command)
+    }
+
+    fn issue(&self, args: &[&str]) -> serde_json::Value {
+        let (is_done, text) = self.admin(&[&["session", "issue"], args].concat());
+        assert!(is_done, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn get(&self, path: &str, token: &str) -> u16 {
+        let mut client = Client::new(TcpStream::connect(self.address).unwrap());
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
+        client.send(request).answer().status
+    }
+
+    fn write_config(&self, config: &str) {
+        std::fs::write(self.folder.path().join("drawbridge.toml"), config).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("FAKE_KEY", KEY)
+        .current_dir(folder);
+    command
+}
+
+/// The rest of the first log line that has this text.
+fn wait_for(log: &mut impl BufRead, text: &str) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(
+            log.read_line(&mut line).unwrap() > 0,
+            "the log ended before {text:?}"
+        );
+        if let Some((_, rest)) = line.split_once(text) {
+            return rest.trim().to_owned();
+        }
+    }
+}
+
+/// Whether the command succeeded, and everything it printed.
+fn run(command: &mut Command) -> (bool, String) {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut out)
+        .unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .unwrap();
+    (child.wait().unwrap().success(), out + &err)
+}
+
+fn config(upstream: &Upstream) -> String {
+    let url = upstream.url();
+    let credential = "credential = { source = \"environment\", variable = \"FAKE_KEY\" }";
+    format!(
+        "[[route]]\npreset = \"anthropic\"\nupstream = \"{url}\"\n{credential}\n\
+         [[route]]\nname = \"other\"\nupstream = \"{url}/base\"\n{credential}\n\
+         injection = {{ query = \"sig\" }}\nallow = [\"GET /data/*\"]\n"
+    )
+}
+
+#[test]
+fn sessions_are_issued_listed_and_revoked_over_the_admin_socket() {
+    let upstream = Upstream::answering();
+    let running = Running::start(&config(&upstream));
+    let mode = std::fs::metadata(running.socket())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let session = running.issue(&["--route", "other", "--run", "run-12345678"]);
+    let token = session["token"].as_str().unwrap();
+    assert_eq!(running.get("/v1/models", token), 403);
+    assert_eq!(running.get("/other/data/1?sig=attacker&a=1", token), 200);
+    assert_eq!(
+        upstream.next().line,
+        format!("GET /base/data/1?a=1&sig={KEY} HTTP/1.1")
+    );
+
+    let (_, list) = running.admin(&["session", "list"]);
+    assert!(
+        list.contains("run-12345678") && !list.contains(token),
+        "{list}"
+    );
+    let id = session["id"].as_str().unwrap();
+    assert!(running.admin(&["session", "revoke", id]).0);
+    assert_eq!(running.get("/other/data/1", token), 401);
+    let (is_done, text) = running.admin(&["session", "revoke", id]);
+    assert!(
+        !is_done && text.contains("no session has this id"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_sessions_own_rules_and_rate_narrow_the_route() {
+    let upstream = Upstream::answering();
+    let running = Running::start(&config(&upstream));
+    let args = ["--allow", "GET /v1/models", "--requests-per-minute", "2"];
+    let session = running.issue(&args);
+    let token = session["token"].as_str().unwrap();
+    let statuses: Vec<_> = ["/v1/models/x", "/v1/models", "/v1/models", "/v1/models"]
+        .map(|path| running.get(path, token))
+        .into();
+    assert_eq!(statuses, [403, 200, 200, 429]);
+}
+
+#[test]
+fn class_30_no_container_facing_listener_serves_the_admin_surface() {
+    let upstream = Upstream::answering();
+    let running = Running::start(&config(&upstream));
+    let session = running.issue(&[]);
+    let token = session["token"].as_str().unwrap();
+    for path in ["/healthz", "/metrics", "/sessions", "/reload", "/stats"] {
+        assert_eq!(running.get(path, token), 403, "{path}");
+    }
+    let mut client = Client::new(TcpStream::connect(running.health).unwrap());
+    for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/sessions", 404)] {
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
+        assert_eq!(client.answer().status, status, "{path}");
+    }
+    upstream.assert_unused();
+}
+
+#[test]
+fn a_reload_takes_effect_and_a_bad_one_keeps_the_old_routes() {
+    let upstream = Upstream::answering();
+    let running = Running::start(&config(&upstream));
+    let session = running.issue(&[]);
+    let token = session["token"].as_str().unwrap();
+
+    running.write_config("[[route]]\npreset = \"nonsense\"");
+    let (is_done, text) = running.admin(&["reload"]);
+    assert!(
+        !is_done && text.contains("nonsense") && text.contains("stays in use"),
+        "{text}"
+    );
+    assert_eq!(running.get("/other/data/1", token), 200);
+
+    let missing = config(&upstream).replace("FAKE_KEY", "ABSENT_KEY");
+    running.write_config(&missing);
+    let (is_done, text) = running.admin(&["reload"]);
+    assert!(!is_done && text.contains("ABSENT_KEY"), "{text}");
+    assert_eq!(running.get("/v1/models", token), 200);
+
+    running.write_config(&config(&upstream).replace("\"other\"", "\"renamed\""));
+    assert!(running.admin(&["reload"]).0);
+    assert_eq!(running.get("/renamed/data/1", token), 200);
+    assert_eq!(running.get("/other/data/1", token), 403);
+}
+
+#[test]
+fn a_signal_reloads_and_another_ends_the_program() {
+    let upstream = Upstream::answering();
+    let mut running = Running::start(&config(&upstream));
+    let pid = running.child.id().to_string();
+    let signal = |name: &str| run(Command::new("kill").args([name, pid.as_str()]));
+    signal("-HUP");
+    wait_for(&mut running.log, "reloaded: ");
+    signal("-TERM");
+    assert!(running.child.wait().unwrap().success());
+    assert!(!running.socket().exists());
+}
+
+#[test]
+fn check_tells_of_every_route_without_showing_a_key() {
+    let upstream = Upstream::answering();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("drawbridge.toml");
+    std::fs::write(&file, config(&upstream)).unwrap();
+    let (is_good, text) = run(command(folder.path()).arg("check"));
+    assert!(is_good, "{text}");
+    assert!(
+        text.contains("anthropic: ok") && text.contains("other: ok"),
+        "{text}"
+    );
+    assert!(!text.contains("CANARY"), "{text}");
+
+    std::fs::write(&file, config(&upstream).replacen("FAKE_KEY", "ABSENT", 1)).unwrap();
+    let (is_good, text) = run(command(folder.path()).arg("check"));
+    assert!(
+        !is_good && text.contains("anthropic: no credential"),
+        "{text}"
+    );
+    assert!(
+        text.contains("ABSENT") && text.contains("other: ok"),
+        "{text}"
+    );
+
+    std::fs::write(&file, "[proxy]\nprot = 1\n").unwrap();
+    let (is_good, text) = run(command(folder.path()).arg("check"));
+    assert!(
+        !is_good && text.contains("drawbridge.toml line 2"),
+        "{text}"
+    );
+    assert!(text.contains("`prot`") && text.contains("`port`"), "{text}");
+}
+
+#[test]
+fn auth_mode_mirrors_nanoclaws_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    for (dotenv, mode) in [
+        (
+            "ANTHROPIC_API_KEY=sk-ant-fake\nCLAUDE_CODE_OAUTH_TOKEN=x\n",
+            "api-key",
+        ),
+        ("CLAUDE_CODE_OAUTH_TOKEN=fake\n", "oauth"),
+        ("ANTHROPIC_AUTH_TOKEN=fake\n", "oauth"),
+    ] {
+        std::fs::write(folder.path().join(".env"), dotenv).unwrap();
+        let (is_done, text) = run(command(folder.path()).arg("auth-mode"));
+        assert!(is_done && text.trim() == mode, "{dotenv}: {text}");
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_listen_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (is_done, text) = run(command(folder.path()).args(["--bind", "0.0.0.0"]));
+    assert!(!is_done && text.contains("--allow-wildcard"), "{text}");
+    let args = [
+        "--bind",
+        "127.0.0.1",
+        "--health",
+        "10.0.0.1:1",
+        "--port",
+        "0",
+    ];
+    let (is_done, text) = run(command(folder.path()).args(args));
+    assert!(!is_done && text.contains("loopback"), "{text}");
+    let (is_done, text) = run(command(folder.path()).args(["reload", "--admin-socket", "none"]));
+    assert!(
+        !is_done && text.contains("hint: start credential-proxy"),
+        "{text}"
+    );
+}
