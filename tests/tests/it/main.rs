@@ -2,6 +2,7 @@
 //! container engine.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod documents;
 mod harness;
 mod launcher;
 mod proxy;
