@@ -104,14 +104,6 @@ pub(crate) struct StopLadder {
     pub(crate) term: Duration,
 }
 
-impl StopLadder {
-    /// What the vendor's own SDKs grant Claude Code.
-    pub(crate) const USUAL: Self = Self {
-        eof: Duration::from_secs(5),
-        term: Duration::from_secs(5),
-    };
-}
-
 /// The command that starts a program tied to this process: the program dies
 /// when the runner does. Pipes, folder and environment are the caller's to set.
 pub(crate) fn tied_command(

@@ -6,9 +6,13 @@
 //! has said that it has it. The agent's input is closed only when the agent owes
 //! nothing and no message waits. Every run ends with a record.
 
+mod effect;
+
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::AgentSessionId;
-use drawbridge_shared::protocol::{ErrorKind, RunRecord};
+use drawbridge_shared::protocol::{ErrorKind, RecordKind, RunRecord};
+
+pub(crate) use effect::{Effect, Renewal, Stop};
 
 use crate::agent::{AgentCommand, AgentEvent, Failure, MessageId, Outcome, TurnEnd, UserMessage};
 
@@ -20,23 +24,6 @@ const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
 /// How often an agent that ends without taking its messages is started again.
 const MAX_FRUITLESS_STARTS: u32 = 2;
 
-/// What the supervisor has to do, in this order.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Effect {
-    /// Start the agent; with a session, go on with that conversation.
-    Start(Option<AgentSessionId>),
-    /// Tell the running agent.
-    Tell(AgentCommand),
-    /// Stop the running agent: interrupt, end of input, TERM, KILL.
-    Stop,
-    /// The agent has the message; its file may go.
-    Confirm(MessageId),
-    /// Write a record.
-    Write(Box<RunRecord>),
-    /// Exit.
-    End(Exit),
-}
-
 /// One conversation with one agent, whose process may be started several times.
 #[derive(Debug)]
 pub(crate) struct Conversation {
@@ -44,6 +31,8 @@ pub(crate) struct Conversation {
     state: State,
     /// The host asked for the end.
     closing: bool,
+    /// The agent's process is to be replaced before the next message.
+    renewal: Option<Renewal>,
     /// Messages sent and not confirmed, in the order they were sent.
     in_flight: Vec<UserMessage>,
     /// Agent processes that ended without taking a message, in a row.
@@ -62,6 +51,7 @@ enum State {
     Closing,
     /// The agent was told to stop now; with `owed`, in the middle of its work.
     Stopping {
+        why: Stop,
         owed: bool,
     },
     /// The agent ended by itself; the next message starts it again.
@@ -79,6 +69,7 @@ impl Conversation {
             session: None,
             state: State::Resting,
             closing: false,
+            renewal: None,
             in_flight: Vec::new(),
             fruitless_starts: 0,
             records: 0,
@@ -98,6 +89,7 @@ impl Conversation {
             .map(|message| message.text.len())
             .sum();
         matches!(self.state, State::Busy | State::Idle | State::Resting)
+            && self.renewal.is_none()
             && self.in_flight.len() < MAX_IN_FLIGHT
             && bytes < MAX_IN_FLIGHT_BYTES
     }
@@ -131,17 +123,54 @@ impl Conversation {
         }
     }
 
-    /// The run is to end now.
-    pub(crate) fn stop(&mut self) -> Vec<Effect> {
+    /// The conversation is to be summarised, to make room.
+    pub(crate) fn compact(&mut self, instructions: Option<String>) -> Vec<Effect> {
+        let mut effects = vec![];
         match self.state {
-            State::Resting => self.end(Exit::Interrupted),
+            State::Resting => effects.push(Effect::Start(self.session.clone())),
+            State::Busy | State::Idle => {}
+            State::Closing | State::Stopping { .. } | State::Ended => return vec![],
+        }
+        self.state = State::Busy;
+        effects.push(Effect::Tell(AgentCommand::Compact(instructions)));
+        effects
+    }
+
+    /// The agent's process is to be replaced once it owes nothing; messages
+    /// that come meanwhile are for the next one.
+    pub(crate) fn renew(&mut self, renewal: Renewal) -> Vec<Effect> {
+        if self.renewal != Some(Renewal::Clear) {
+            self.renewal = Some(renewal);
+        }
+        match self.state {
+            State::Resting => self.renewed(),
+            _ => self.close_if_done(),
+        }
+    }
+
+    /// The run is to end now.
+    pub(crate) fn stop(&mut self, why: Stop) -> Vec<Effect> {
+        match self.state {
+            State::Resting => self.end(why.exit()),
             State::Stopping { .. } | State::Ended => vec![],
             State::Busy | State::Idle | State::Closing => {
-                let owed = self.state == State::Busy || !self.in_flight.is_empty();
-                self.state = State::Stopping { owed };
+                let owed = self.is_working();
+                self.state = State::Stopping { why, owed };
                 vec![Effect::Stop]
             }
         }
+    }
+
+    /// The agent shows no sign of life and does not react to an interrupt.
+    pub(crate) fn stuck(&mut self, failure: Failure) -> Vec<Effect> {
+        let mut effects = vec![self.failure(failure)];
+        effects.extend(self.stop(Stop::Stuck));
+        effects
+    }
+
+    /// Whether the agent owes something.
+    pub(crate) fn is_working(&self) -> bool {
+        self.state == State::Busy || !self.in_flight.is_empty()
     }
 
     /// The agent said something.
@@ -161,13 +190,17 @@ impl Conversation {
                 if self.state == State::Busy {
                     self.state = State::Idle;
                 }
-                vec![]
+                match self.renewal {
+                    Some(_) => self.close_if_done(),
+                    None => vec![],
+                }
             }
             AgentEvent::Received(id) => self.received(id),
             AgentEvent::TurnEnd(turn) => vec![self.turn_end(turn)],
             AgentEvent::SessionLost(_)
             | AgentEvent::Version(_)
             | AgentEvent::Activity(_)
+            | AgentEvent::Notice(_)
             | AgentEvent::Warning(_) => vec![],
         }
     }
@@ -175,12 +208,7 @@ impl Conversation {
     /// The agent has ended.
     pub(crate) fn agent_ended(&mut self, outcome: Result<(), Failure>) -> Vec<Effect> {
         match (outcome, self.state) {
-            (_, State::Stopping { owed }) => {
-                let stopped = Failure::new(ErrorKind::Stopped, "the run was stopped");
-                let mut effects = Vec::from_iter(owed.then(|| self.failure(stopped)));
-                effects.extend(self.end(Exit::Interrupted));
-                effects
-            }
+            (_, State::Stopping { why, owed }) => self.stopped(why, owed),
             (Err(failure), _) => {
                 let mut effects = vec![self.failure(failure)];
                 effects.extend(self.end(Exit::AgentFailed));
@@ -194,6 +222,7 @@ impl Conversation {
                 effects
             }
             (Ok(()), _) if !self.in_flight.is_empty() => self.start_again(),
+            (Ok(()), _) if self.renewal.is_some() => self.renewed(),
             (Ok(()), _) => {
                 self.state = State::Resting;
                 // A record restarts the host's idle clock, so there is none
@@ -201,7 +230,7 @@ impl Conversation {
                 if self.closing {
                     return vec![];
                 }
-                vec![self.write(RunRecord::answer(None, self.session_text()))]
+                vec![self.silent_record(RecordKind::SessionUpdate)]
             }
         }
     }
@@ -218,23 +247,64 @@ impl Conversation {
         };
         self.in_flight.remove(at);
         self.fruitless_starts = 0;
-        vec![Effect::Confirm(id)]
+        let mut effects = vec![Effect::Confirm(id)];
+        if self.renewal.is_some() {
+            effects.extend(self.close_if_done());
+        }
+        effects
     }
 
     fn turn_end(&mut self, turn: TurnEnd) -> Effect {
-        match turn.outcome {
-            Outcome::Answer(text) => self.write(RunRecord::answer(text, self.session_text())),
-            Outcome::Interrupted => self.write(RunRecord::answer(None, self.session_text())),
-            Outcome::Failed(failure) => self.failure(failure),
-        }
+        let mut record = match turn.outcome {
+            Outcome::Answer(text) => RunRecord::answer(text, self.session_text()),
+            Outcome::Interrupted => {
+                // With this record, the end of a cancelled run is told.
+                if let State::Stopping { owed, why } = &mut self.state {
+                    *owed &= *why != Stop::Cancelled;
+                }
+                let mut record = RunRecord::answer(None, self.session_text());
+                record.details.kind = Some(RecordKind::Interrupted);
+                record
+            }
+            Outcome::Failed(failure) => self.failure_record(failure),
+        };
+        record.details.usage = turn.usage;
+        record.details.cost_usd = turn.cost_usd;
+        record.details.turns = turn.model_calls;
+        self.write(record)
     }
 
     fn close_if_done(&mut self) -> Vec<Effect> {
-        if !self.closing || self.state != State::Idle || !self.in_flight.is_empty() {
+        let wanted = self.closing || self.renewal.is_some();
+        if !wanted || self.state != State::Idle || !self.in_flight.is_empty() {
             return vec![];
         }
         self.state = State::Closing;
         vec![Effect::Tell(AgentCommand::Close)]
+    }
+
+    /// The agent's process has made room for the next one.
+    fn renewed(&mut self) -> Vec<Effect> {
+        self.state = State::Resting;
+        match self.renewal.take() {
+            Some(Renewal::Clear) => {
+                self.session = None;
+                vec![self.silent_record(RecordKind::Cleared)]
+            }
+            _ => vec![],
+        }
+    }
+
+    fn stopped(&mut self, why: Stop, owed: bool) -> Vec<Effect> {
+        let mut effects = vec![];
+        if owed && why == Stop::Signal {
+            let failure = Failure::new(ErrorKind::Stopped, "the run was stopped");
+            effects.push(self.failure(failure));
+        } else if why == Stop::Cancelled && (owed || self.records == 0) {
+            effects.push(self.silent_record(RecordKind::Interrupted));
+        }
+        effects.extend(self.end(why.exit()));
+        effects
     }
 
     /// The agent ended in order but did not take all messages: they are its
@@ -269,7 +339,21 @@ impl Conversation {
     }
 
     fn failure(&mut self, failure: Failure) -> Effect {
-        self.write(RunRecord::failure(failure.message, self.session_text()))
+        let record = self.failure_record(failure);
+        self.write(record)
+    }
+
+    fn failure_record(&self, failure: Failure) -> RunRecord {
+        let mut record = RunRecord::failure(failure.message, self.session_text());
+        record.details.error_kind = Some(failure.kind);
+        record
+    }
+
+    /// A record without an answer.
+    fn silent_record(&mut self, kind: RecordKind) -> Effect {
+        let mut record = RunRecord::answer(None, self.session_text());
+        record.details.kind = Some(kind);
+        self.write(record)
     }
 
     fn write(&mut self, record: RunRecord) -> Effect {
@@ -278,7 +362,8 @@ impl Conversation {
         Effect::Write(Box::new(record))
     }
 
-    fn session_text(&self) -> Option<String> {
+    /// The conversation's id, for a record.
+    pub(crate) fn session_text(&self) -> Option<String> {
         self.session.as_ref().map(ToString::to_string)
     }
 }

@@ -1,24 +1,24 @@
 //! The host's messages to a running conversation, as files.
 //!
 //! File events wake the reader at once; a poll covers file systems that send
-//! none. A message file is removed only when the agent has confirmed it.
+//! none. A message file is removed only when the agent has confirmed it. A
+//! request, such as `interrupt`, is removed before it is carried out: one that
+//! came a run too late would do harm.
+
+mod attachment;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::{HostMessage, InputFolder, Pending, TakeError, TakenFile};
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
-use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::agent::{MessageId, UserMessage};
+use crate::watch::FolderWatch;
 
-/// How often the folder is read when no file event comes; NanoClaw's interval.
+/// How often to look when no file event comes; NanoClaw's interval.
 const POLL: Duration = Duration::from_millis(500);
 /// How much earlier than the clock a file's time may be: the kernel stamps files
 /// with the time of its last tick.
@@ -28,18 +28,28 @@ const CLOCK_TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Inbox {
     folder: InputFolder,
+    /// Where attachments are.
+    workspace: PathBuf,
     /// Start of this run, by the clock that stamps files.
     started: SystemTime,
     run_id: Option<RunId>,
     waiting: VecDeque<Pending>,
     /// Files that could not be taken, so that each is reported once.
     stuck: BTreeSet<Pending>,
+    /// Files that wait and are known to be messages, not requests.
+    known_messages: BTreeSet<Pending>,
     /// Files behind each message that the agent has not confirmed.
     taken: HashMap<MessageId, Vec<TakenFile>>,
-    changed: Arc<Notify>,
-    poll: Interval,
-    /// File events come as long as it lives.
-    _watcher: Option<RecommendedWatcher>,
+    watch: FolderWatch,
+}
+
+/// What the host sent.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A message for the conversation.
+    Message(UserMessage),
+    /// A request that is about the conversation.
+    Request(HostMessage),
 }
 
 impl Inbox {
@@ -48,69 +58,95 @@ impl Inbox {
     ///
     /// # Errors
     /// The folder cannot be made or read.
-    pub(crate) fn open(ipc: &Path, started: SystemTime, run_id: Option<RunId>) -> io::Result<Self> {
+    pub(crate) fn open(
+        ipc: &Path,
+        workspace: &Path,
+        started: SystemTime,
+        run_id: Option<RunId>,
+    ) -> io::Result<Self> {
         let folder = InputFolder::open(ipc)?;
         let recovered = folder.recover()?;
         if recovered > 0 {
             tracing::info!("{recovered} messages of an earlier run are delivered again");
         }
-        let changed = Arc::new(Notify::new());
-        let mut poll = tokio::time::interval(POLL);
-        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
-            _watcher: watch(folder.path(), Arc::clone(&changed)),
+            watch: FolderWatch::new(folder.path(), POLL),
             folder,
+            workspace: workspace.to_owned(),
             started: started - CLOCK_TICK,
             run_id,
             waiting: VecDeque::new(),
             stuck: BTreeSet::new(),
+            known_messages: BTreeSet::new(),
             taken: HashMap::new(),
-            changed,
-            poll,
         })
     }
 
     /// Waits until the folder may have changed.
     pub(crate) async fn changed(&mut self) {
-        tokio::select! {
-            () = self.changed.notified() => {}
-            _ = self.poll.tick() => {}
-        }
+        self.watch.changed().await;
     }
 
     /// Takes all waiting messages behind the prompt, each on a line of its own,
-    /// as NanoClaw does at start.
-    pub(crate) fn join_to(&mut self, prompt: String) -> UserMessage {
+    /// as NanoClaw does at start. Requests from before the run, but for the
+    /// choice of a model, have nothing to be about.
+    pub(crate) fn join_to(&mut self, prompt: String) -> (UserMessage, Vec<HostMessage>) {
         let mut joined = UserMessage {
             id: MessageId::random(),
             text: prompt,
         };
         let mut files = Vec::new();
-        while let Some((file, text)) = self.take_next() {
-            if !joined.text.is_empty() {
-                joined.text.push('\n');
+        let mut requests = Vec::new();
+        while let Some(file) = self.take_next(true) {
+            match &file.message {
+                HostMessage::Message { text, attachments } => {
+                    if !joined.text.is_empty() {
+                        joined.text.push('\n');
+                    }
+                    let text = attachment::join(text, attachments, &self.workspace);
+                    joined.text.push_str(&text);
+                    files.push(file);
+                }
+                request => {
+                    if matches!(request, HostMessage::SetModel { .. }) {
+                        requests.push(request.clone());
+                    }
+                    self.remove(&file);
+                }
             }
-            joined.text.push_str(&text);
-            files.push(file);
         }
         self.taken.insert(joined.id, files);
-        joined
+        (joined, requests)
     }
 
-    /// Takes the next message, if one waits.
-    pub(crate) fn take(&mut self) -> Option<UserMessage> {
-        let (file, text) = self.take_next()?;
-        let id = MessageId::random();
-        self.taken.insert(id, vec![file]);
-        Some(UserMessage { id, text })
+    /// Takes what comes next. Without room for messages only requests are
+    /// taken, past the messages that wait.
+    pub(crate) fn take(&mut self, has_room: bool) -> Option<Incoming> {
+        let file = if has_room {
+            self.take_next(true)?
+        } else {
+            // The list without messages is of no use to the next call.
+            self.waiting.clear();
+            let request = self.take_next(false);
+            self.waiting.clear();
+            request?
+        };
+        if let HostMessage::Message { text, attachments } = &file.message {
+            let message = UserMessage {
+                id: MessageId::random(),
+                text: attachment::join(text, attachments, &self.workspace),
+            };
+            self.taken.insert(message.id, vec![file]);
+            return Some(Incoming::Message(message));
+        }
+        self.remove(&file);
+        Some(Incoming::Request(file.message))
     }
 
     /// Removes the files of a message that the agent has.
     pub(crate) fn confirm(&mut self, id: MessageId) {
         for file in self.taken.remove(&id).unwrap_or_default() {
-            if let Err(error) = self.folder.confirm(&file) {
-                tracing::warn!("cannot remove {}: {error}", file.name());
-            }
+            self.remove(&file);
         }
     }
 
@@ -138,19 +174,23 @@ impl Inbox {
         is_ours
     }
 
-    fn take_next(&mut self) -> Option<(TakenFile, String)> {
+    fn remove(&self, file: &TakenFile) {
+        if let Err(error) = self.folder.confirm(file) {
+            tracing::warn!("cannot remove {}: {error}", file.name());
+        }
+    }
+
+    fn take_next(&mut self, messages_too: bool) -> Option<TakenFile> {
         loop {
             if self.waiting.is_empty() {
-                self.read_folder();
+                self.read_folder(messages_too);
             }
             let next = self.waiting.pop_front()?;
+            if !messages_too && self.is_message(&next) {
+                continue;
+            }
             match self.folder.take(&next) {
-                Ok(file) => {
-                    if let HostMessage::Message { text, .. } = &file.message {
-                        let text = text.clone();
-                        return Some((file, text));
-                    }
-                }
+                Ok(file) => return Some(file),
                 Err(TakeError::Gone) => {}
                 Err(error @ TakeError::Rejected(_)) => tracing::warn!("{error}"),
                 Err(error @ TakeError::Io { .. }) => {
@@ -161,38 +201,32 @@ impl Inbox {
         }
     }
 
-    fn read_folder(&mut self) {
+    /// Whether a file is a message, which can wait. What cannot be read is
+    /// taken, to be set aside.
+    fn is_message(&mut self, file: &Pending) -> bool {
+        let is_message = matches!(self.folder.peek(file), Some(HostMessage::Message { .. }));
+        if is_message {
+            self.known_messages.insert(file.clone());
+        }
+        is_message
+    }
+
+    /// Lists what waits, in order; without messages, those known to be some are
+    /// left out.
+    fn read_folder(&mut self, messages_too: bool) {
         match self.folder.pending() {
             Ok(mut pending) => {
-                self.stuck.retain(|file| pending.contains(file));
-                pending.retain(|file| !self.stuck.contains(file));
+                self.stuck
+                    .retain(|file| pending.binary_search(file).is_ok());
+                self.known_messages
+                    .retain(|file| pending.binary_search(file).is_ok());
+                pending.retain(|file| {
+                    let can_wait = !messages_too && self.known_messages.contains(file);
+                    !can_wait && !self.stuck.contains(file)
+                });
                 self.waiting = pending.into();
             }
             Err(error) => tracing::warn!("cannot read the input folder: {error}"),
         }
     }
-}
-
-/// Wakes the reader when something appears in the folder.
-fn watch(folder: &Path, changed: Arc<Notify>) -> Option<RecommendedWatcher> {
-    let appears = |kind: &EventKind| {
-        matches!(
-            kind,
-            EventKind::Create(_)
-                | EventKind::Modify(ModifyKind::Name(_))
-                | EventKind::Access(AccessKind::Close(AccessMode::Write))
-        )
-    };
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| appears(&event.kind)) {
-            changed.notify_one();
-        }
-    });
-    let watching = watcher.and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watching
-        .inspect_err(|error| tracing::warn!("no file events, polling instead: {error}"))
-        .ok()
 }

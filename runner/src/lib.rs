@@ -6,12 +6,12 @@
 //! supervisor, reads the run's document on standard input, starts the agent,
 //! feeds it the host's messages and writes one record per answer.
 
-#![expect(dead_code, reason = "the parts are joined as they land")]
-
 mod agent;
+mod archive;
 mod child;
 mod cli;
 mod conversation;
+mod heartbeat;
 mod inbox;
 mod input;
 mod mcp;
@@ -20,10 +20,12 @@ pub mod probe;
 mod reaper;
 mod relay;
 mod script_gate;
+mod setup;
 mod shell;
 mod supervisor;
 mod tied;
 mod watch;
+mod watchdog;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

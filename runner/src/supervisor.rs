@@ -1,35 +1,36 @@
 //! The conversation, from the run's document to the last record.
 //!
-//! Everything happens on one thread: the agent's events, the host's files and
-//! signals are taken one at a time, handed to the [`Conversation`], and what it
-//! decides is done before the next one is taken.
+//! Everything happens on one thread: the agent's events, the host's files,
+//! signals and deadlines are taken one at a time, handed to the
+//! [`Conversation`], and what it decides is done before the next one is taken.
+
+mod records;
+mod signals;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
-use drawbridge_shared::env;
 use drawbridge_shared::exit::Exit;
-use drawbridge_shared::ids::AgentSessionId;
-use drawbridge_shared::protocol::{
-    AgentKind, AgentOptions, ProxyEndpoint, RunInput, RunOptions, RunPaths, RunRecord,
-};
+use drawbridge_shared::ipc::HostMessage;
+use drawbridge_shared::protocol::{ErrorKind, RecordKind, RunInput, RunRecord};
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
 use crate::SelfCommand;
-use crate::agent::{Agent, AgentCommand, AgentEvent, AgentSpec, Failure, HostTools, ModelAccess};
+use crate::agent::{self, Agent, AgentCommand, AgentEvent, AgentSpec, Failure};
 use crate::cli::LifeArgs;
-use crate::conversation::{Conversation, Effect};
-use crate::inbox::Inbox;
+use crate::conversation::{Conversation, Effect, Renewal, Stop};
+use crate::heartbeat::Heartbeat;
+use crate::inbox::{Inbox, Incoming};
 use crate::input;
 use crate::output::Output;
 use crate::relay::Relay;
-use crate::script_gate::{self, ScriptError, Verdict};
+use crate::setup::{self, Beginning, Setup};
 use crate::tied::{self, DeathSignal};
+use crate::watchdog::{Alarm, Watchdog};
+use records::Records;
+use signals::StopSignals;
 
 /// How long a stopped agent may take to end; less than what the outer process
 /// grants us.
@@ -59,43 +60,69 @@ async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
     let input = match input::read().await {
         Ok(input) => input,
         Err(unreadable) => {
-            let output = Output::new(unreadable.nonce.as_ref(), unreadable.nonce.is_some());
+            let nonce = unreadable.nonce.as_ref();
             let text = format!("Failed to parse input: {}", unreadable.error);
-            return refuse(&output, text).await;
+            let failure = Failure::new(ErrorKind::Input, text);
+            return refuse(&Output::new(nonce, nonce.is_some()), failure).await;
         }
     };
     let options = input.drawbridge.as_ref();
     let nonce = options.and_then(|options| options.nonce.as_ref());
     let output = Output::new(nonce, options.is_some());
-    let prompt = match ask_script(self_command, &input).await {
-        Ok(Some(prompt)) => prompt,
-        Ok(None) => return sleep_on(&output).await,
-        Err(error) => return refuse(&output, format!("{:#}", anyhow::Error::from(error))).await,
+    // Before anything can end the run, so that no signal is missed.
+    let signals = match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let text = format!("cannot listen for signals: {error}");
+            return refuse(&output, Failure::new(ErrorKind::StartUp, text)).await;
+        }
     };
-    match Supervisor::start(self_command, input, prompt, started, output.clone()).await {
-        Ok((supervisor, begin)) => supervisor.supervise(begin).await,
-        Err(error) => refuse(&output, format!("{error:#}")).await,
+    converse(self_command, input, started, output, signals).await
+}
+
+async fn converse(
+    self_command: &SelfCommand,
+    input: RunInput,
+    started: SystemTime,
+    output: Output,
+    mut signals: StopSignals,
+) -> Exit {
+    let prepared = tokio::select! {
+        prepared = setup::prepare(self_command, input, started) => prepared,
+        () = signals.next() => {
+            let failure = Failure::new(ErrorKind::Stopped, "the run was stopped");
+            refuse(&output, failure).await;
+            return Exit::Interrupted;
+        }
+    };
+    match prepared {
+        Ok(Beginning::Run(setup)) => {
+            let (supervisor, begin) = Supervisor::new(*setup, output, signals);
+            Box::pin(supervisor.supervise(begin)).await
+        }
+        Ok(Beginning::Asleep) => {
+            let mut record = RunRecord::answer(None, None);
+            record.details.kind = Some(RecordKind::Skipped);
+            write_last(&output, record, Exit::Success).await
+        }
+        Err(error) => {
+            let failure = Failure::new(ErrorKind::StartUp, format!("{error:#}"));
+            refuse(&output, failure).await
+        }
     }
 }
 
-/// The first prompt; `None` when the task's script sees nothing to do.
-async fn ask_script(
-    self_command: &SelfCommand,
-    input: &RunInput,
-) -> Result<Option<String>, ScriptError> {
-    Ok(
-        match script_gate::ask(self_command, input, &paths(input)).await? {
-            Verdict::NoScript => Some(input::prompt(input)),
-            Verdict::Wake(prompt) => Some(prompt),
-            Verdict::Sleep => None,
-        },
-    )
+/// Writes an error record instead of a conversation.
+async fn refuse(output: &Output, failure: Failure) -> Exit {
+    tracing::error!("{}", failure.message);
+    let mut record = RunRecord::failure(failure.message, None);
+    record.details.error_kind = Some(failure.kind);
+    write_last(output, record, Exit::AgentFailed).await
 }
 
-/// Ends a run in which there is nothing to do.
-async fn sleep_on(output: &Output) -> Exit {
-    match output.write(RunRecord::answer(None, None)).await {
-        Ok(()) => Exit::Success,
+async fn write_last(output: &Output, record: RunRecord, exit: Exit) -> Exit {
+    match output.write(record).await {
+        Ok(()) => exit,
         Err(error) => {
             tracing::error!("cannot write the record: {error}");
             Exit::Infrastructure
@@ -103,73 +130,52 @@ async fn sleep_on(output: &Output) -> Exit {
     }
 }
 
-/// Writes an error record instead of a conversation.
-async fn refuse(output: &Output, text: String) -> Exit {
-    tracing::error!("{text}");
-    if let Err(error) = output.write(RunRecord::failure(text, None)).await {
-        tracing::error!("cannot write the error record: {error}");
-    }
-    Exit::AgentFailed
-}
-
 struct Supervisor {
-    output: Output,
+    records: Records,
     inbox: Inbox,
     conversation: Conversation,
     spec: AgentSpec,
     agent: Option<Agent>,
     /// What to tell the agent when it has room.
     outbox: VecDeque<AgentCommand>,
-    signals: Signals,
+    signals: StopSignals,
+    watchdog: Watchdog,
+    heartbeat: Heartbeat,
     /// The host has asked for the end.
     close_seen: bool,
     /// When to give up on an agent that was told to stop.
     stop_deadline: Option<Instant>,
-    /// Sealed mode's way out; it ends with the run.
     _relay: Option<Relay>,
 }
 
 impl Supervisor {
-    async fn start(
-        self_command: &SelfCommand,
-        input: RunInput,
-        prompt: String,
-        started: SystemTime,
-        output: Output,
-    ) -> anyhow::Result<(Self, Vec<Effect>)> {
-        let paths = paths(&input);
-        let host_tools = HostTools::new(self_command, &input, &paths)
-            .context("cannot find this program for the agent's tools")?;
-        let options = input.drawbridge.unwrap_or_default();
-        let (model_access, relay) = reach_proxy(&options).await?;
-        let run_id = options.run_id.clone();
-        let spec = AgentSpec {
-            options: agent_options(options)?,
-            resume: None,
-            workspace: paths.workspace,
-            home: paths.home,
-            model_access,
-            host_tools,
-            self_command: self_command.clone(),
-        };
-        let signals = Signals::listen().context("cannot listen for signals")?;
-        let mut inbox = Inbox::open(&paths.ipc, started, run_id)
-            .with_context(|| format!("cannot open the input folder in {}", paths.ipc.display()))?;
-        let prompt = inbox.join_to(prompt);
-        let (conversation, effects) = Conversation::begin(session(input.session_id), prompt);
-        let supervisor = Self {
-            output,
-            inbox,
+    fn new(mut setup: Setup, output: Output, signals: StopSignals) -> (Self, Vec<Effect>) {
+        let now = Instant::now();
+        let (prompt, requests) = setup.inbox.join_to(setup.prompt);
+        let (conversation, mut effects) = Conversation::begin(setup.resume, prompt);
+        let mut supervisor = Self {
+            records: Records::new(
+                output,
+                setup.spec.options.kind,
+                setup.progress,
+                setup.notice,
+            ),
+            inbox: setup.inbox,
             conversation,
-            spec,
+            spec: setup.spec,
             agent: None,
             outbox: VecDeque::new(),
             signals,
+            watchdog: Watchdog::new(setup.stuck_after, now),
+            heartbeat: Heartbeat::new(&setup.paths.ipc, now),
             close_seen: false,
             stop_deadline: None,
-            _relay: relay,
+            _relay: setup.relay,
         };
-        Ok((supervisor, effects))
+        for request in requests {
+            effects.extend(supervisor.request(request));
+        }
+        (supervisor, effects)
     }
 
     async fn supervise(mut self, begin: Vec<Effect>) -> Exit {
@@ -186,16 +192,24 @@ impl Supervisor {
     async fn next(&mut self) -> Vec<Effect> {
         let has_agent = self.agent.is_some();
         let commands = self.agent.as_ref().map(|agent| agent.commands.clone());
-        let deadline = self.stop_deadline;
+        let is_working = has_agent && self.conversation.is_working();
+        let stop_deadline = self.stop_deadline;
+        let watches = is_working && stop_deadline.is_none();
         tokio::select! {
-            () = self.signals.stop() => self.conversation.stop(),
+            () = self.signals.next() => self.conversation.stop(Stop::Signal),
             event = next_event(&mut self.agent), if has_agent => match event {
-                Some(event) => self.agent_event(event),
+                Some(event) => self.agent_event(event).await,
                 None => self.agent_ended().await,
             },
             () = tell_next(commands, &mut self.outbox), if has_agent && !self.outbox.is_empty() => vec![],
             () = self.inbox.changed() => self.read_inbox(),
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+            () = sleep_until(self.watchdog.deadline()), if watches => self.alarm(),
+            () = until(self.heartbeat.deadline()) => {
+                let tool = self.watchdog.tool_in_flight();
+                self.heartbeat.write(Instant::now(), is_working, tool);
+                vec![]
+            }
+            () = until(stop_deadline) => {
                 self.agent = None;
                 let late = Failure::crash("the agent did not stop in time");
                 self.conversation.agent_ended(Err(late))
@@ -203,17 +217,17 @@ impl Supervisor {
         }
     }
 
-    fn agent_event(&mut self, event: AgentEvent) -> Vec<Effect> {
-        match &event {
-            AgentEvent::Warning(text) => tracing::warn!("{text}"),
-            AgentEvent::SessionLost(id) => {
-                tracing::warn!("conversation {id} does not exist any more; a new one was begun");
-            }
-            _ => {}
-        }
+    async fn agent_event(&mut self, event: AgentEvent) -> Vec<Effect> {
+        self.watchdog.event(&event, Instant::now());
+        self.heartbeat.beat();
         // Only these can change what the conversation does with the folder.
         let matters = matches!(event, AgentEvent::Idle | AgentEvent::Received(_));
+        let progress = self.records.note(&event);
         let mut effects = self.conversation.agent_event(event);
+        if let Some(progress) = progress {
+            let session = self.conversation.session_text();
+            effects.insert(0, Effect::Write(Box::new(progress.of(session))));
+        }
         if matters {
             effects.extend(self.read_inbox());
         }
@@ -226,9 +240,24 @@ impl Supervisor {
             None => Ok(()),
         };
         self.outbox.clear();
+        self.heartbeat.beat();
         let mut effects = self.conversation.agent_ended(outcome);
         effects.extend(self.read_inbox());
         effects
+    }
+
+    fn alarm(&mut self) -> Vec<Effect> {
+        let now = Instant::now();
+        let text = self.watchdog.describe(now);
+        match self.watchdog.alarm(now) {
+            Alarm::Interrupt => {
+                tracing::warn!("{text}; it is interrupted");
+                self.conversation.interrupt()
+            }
+            Alarm::GiveUp => self
+                .conversation
+                .stuck(Failure::new(ErrorKind::Timeout, text)),
+        }
     }
 
     /// Hands over what waits in the folder. The request to close is looked for
@@ -236,16 +265,45 @@ impl Supervisor {
     fn read_inbox(&mut self) -> Vec<Effect> {
         self.close_seen |= self.inbox.take_close();
         let mut effects = Vec::new();
-        while self.conversation.has_room() {
-            match self.inbox.take() {
-                Some(message) => effects.extend(self.conversation.message(message)),
+        loop {
+            let has_room = self.conversation.has_room();
+            match self.inbox.take(has_room) {
+                Some(Incoming::Message(message)) => {
+                    self.watchdog.sign_of_life(Instant::now());
+                    effects.extend(self.conversation.message(message));
+                }
+                Some(Incoming::Request(request)) => effects.extend(self.request(request)),
                 None => {
-                    effects.extend(self.conversation.nothing_waits(self.close_seen));
-                    break;
+                    if has_room {
+                        effects.extend(self.conversation.nothing_waits(self.close_seen));
+                    }
+                    return effects;
                 }
             }
         }
-        effects
+    }
+
+    fn request(&mut self, request: HostMessage) -> Vec<Effect> {
+        let kind = self.spec.options.kind;
+        match request {
+            HostMessage::Interrupt => self.conversation.interrupt(),
+            HostMessage::Cancel => self.conversation.stop(Stop::Cancelled),
+            HostMessage::Clear => self.conversation.renew(Renewal::Clear),
+            HostMessage::SetModel { model } => {
+                self.spec.options.model = Some(model);
+                self.conversation.renew(Renewal::SameConversation)
+            }
+            HostMessage::Compact { instructions } if agent::can_compact(kind) => {
+                self.conversation.compact(instructions)
+            }
+            HostMessage::Compact { .. } => {
+                let text = format!("the {} agent cannot compact its conversation", kind.name());
+                self.records.notice(text);
+                vec![]
+            }
+            // A message is not a request; the inbox tells them apart.
+            HostMessage::Message { .. } => vec![],
+        }
     }
 
     /// Does what the conversation decided; `Some` at the end of the run.
@@ -257,6 +315,7 @@ impl Supervisor {
                         resume,
                         ..self.spec.clone()
                     };
+                    self.watchdog.sign_of_life(Instant::now());
                     self.agent = Some(Agent::start(spec));
                 }
                 Effect::Tell(command) => self.outbox.push_back(command),
@@ -269,7 +328,7 @@ impl Supervisor {
                 }
                 Effect::Confirm(id) => self.inbox.confirm(id),
                 Effect::Write(record) => {
-                    if let Err(error) = self.output.write(*record).await {
+                    if let Err(error) = self.records.write(*record).await {
                         tracing::error!("the host does not read records: {error}");
                         return Some(Exit::Infrastructure);
                     }
@@ -300,92 +359,10 @@ async fn tell_next(commands: Option<Sender<AgentCommand>>, outbox: &mut VecDeque
     }
 }
 
-/// The signals that ask for the end of the run.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self([
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::hangup())?,
-        ]))
+/// Waits for a deadline; without one, for ever.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
-
-    async fn stop(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.0;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-}
-
-/// The folders of the run: those of the document, else a container's.
-fn paths(input: &RunInput) -> RunPaths {
-    let given = input
-        .drawbridge
-        .as_ref()
-        .and_then(|options| options.paths.clone());
-    given.unwrap_or_else(|| RunPaths {
-        workspace: PathBuf::from("/workspace/group"),
-        ipc: PathBuf::from("/workspace/ipc"),
-        home: std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
-        global: Some(PathBuf::from("/workspace/global")),
-        extra: Some(PathBuf::from("/workspace/extra")),
-        skills: Some(PathBuf::from("/workspace/skills")),
-    })
-}
-
-/// The agent of the document, else the image's.
-fn agent_options(options: RunOptions) -> anyhow::Result<AgentOptions> {
-    if let Some(agent) = options.agent {
-        return Ok(agent);
-    }
-    let names: Vec<_> = AgentKind::ALL.iter().map(|kind| kind.name()).collect();
-    let kind = match std::env::var(env::DRAWBRIDGE_AGENT) {
-        Err(_) => AgentKind::Claude,
-        Ok(name) => *AgentKind::ALL
-            .iter()
-            .find(|kind| kind.name() == name)
-            .with_context(|| {
-                format!(
-                    "{}={name:?} is not one of {}",
-                    env::DRAWBRIDGE_AGENT,
-                    names.join(", ")
-                )
-            })?,
-    };
-    Ok(AgentOptions::new(kind))
-}
-
-/// How the agent gets to the proxy; in sealed mode through a relay of our own.
-async fn reach_proxy(options: &RunOptions) -> anyhow::Result<(Option<ModelAccess>, Option<Relay>)> {
-    let Some(access) = &options.proxy else {
-        return Ok((None, None));
-    };
-    let (base_url, relay) = match &access.endpoint {
-        ProxyEndpoint::Url(url) => (url.trim_end_matches('/').to_owned(), None),
-        ProxyEndpoint::Unix(socket) => {
-            let relay = Relay::start(socket.clone())
-                .await
-                .context("cannot open a loopback port for the proxy")?;
-            (relay.base_url(), Some(relay))
-        }
-    };
-    let access = ModelAccess {
-        base_url,
-        token: access.token.clone(),
-        auth_mode: access.auth_mode,
-    };
-    Ok((Some(access), relay))
-}
-
-/// The conversation to go on with. One whose id cannot be one is not resumed.
-fn session(id: Option<String>) -> Option<AgentSessionId> {
-    let id = id.filter(|id| !id.is_empty())?;
-    id.parse()
-        .inspect_err(|error| tracing::warn!("a new conversation is begun: {error}"))
-        .ok()
 }

@@ -102,13 +102,13 @@ struct Builtin {
 
 /// Why a turn ended without an answer.
 enum Broken {
-    Cut(Cut),
+    Cut,
     Failed(Failure),
 }
 
 impl From<Cut> for Broken {
-    fn from(cut: Cut) -> Self {
-        Self::Cut(cut)
+    fn from(_: Cut) -> Self {
+        Self::Cut
     }
 }
 
@@ -125,7 +125,7 @@ impl Builtin {
         let mut calls = 0;
         let outcome = match self.answer(&mut usage, &mut calls).await {
             Ok(answer) => Outcome::Answer(answer),
-            Err(Broken::Cut(_)) => Outcome::Interrupted,
+            Err(Broken::Cut) => Outcome::Interrupted,
             Err(Broken::Failed(failure)) => Outcome::Failed(failure),
         };
         TurnEnd {

@@ -8,7 +8,10 @@
 //! `queued` and `started` it is in no transcript yet, and a Claude Code killed
 //! then has lost it (seen with 2.1.329).
 
+mod answers;
+mod home;
 mod launch;
+mod meaning;
 mod receipts;
 mod wire;
 
@@ -16,7 +19,7 @@ use std::time::Duration;
 
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
@@ -24,6 +27,7 @@ use super::{
     UserMessage,
 };
 use crate::child::{ChildEvent, ExitReport, Line, LineChild, StopLadder};
+use answers::Answers;
 use receipts::Receipts;
 use wire::{Message, TurnResult};
 
@@ -45,7 +49,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// Drives Claude Code until its input is closed or it is told to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
-    let mut resume = spec.resume.clone();
+    let mut resume = home::prepare(&spec, &link).await;
     let mut unsent = Vec::new();
     loop {
         let mut claude = Claude::start(&spec, resume.as_ref())?;
@@ -67,6 +71,7 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
 /// One process of Claude Code.
 struct Claude {
     child: LineChild,
+    answers: Answers,
     resumes: bool,
     receipts: Receipts,
     session: Option<AgentSessionId>,
@@ -97,6 +102,7 @@ impl Claude {
             .map_err(|error| start_failure(format!("cannot start Claude Code: {error}")))?;
         let claude = Self {
             child,
+            answers: Answers::new(spec),
             resumes: resume.is_some(),
             receipts: Receipts::default(),
             session: None,
@@ -110,7 +116,7 @@ impl Claude {
             last_result_failed: false,
             cost_usd: 0.0,
         };
-        claude.write(&wire::initialize(None))?;
+        claude.write(&wire::initialize(spec.append_system_prompt.as_deref()))?;
         Ok(claude)
     }
 
@@ -125,6 +131,9 @@ impl Claude {
                 command = link.commands.recv(), if has_commands => match command {
                     Some(AgentCommand::Send(message)) => self.send(message)?,
                     Some(AgentCommand::Interrupt) => self.interrupt()?,
+                    Some(AgentCommand::Compact(instructions)) => {
+                        self.write(&wire::compact(instructions.as_deref()))?;
+                    }
                     Some(AgentCommand::Close) | None => {
                         has_commands = false;
                         self.child.close_stdin();
@@ -135,6 +144,7 @@ impl Claude {
                     ChildEvent::Line(line) => self.line(line, link).await?,
                     ChildEvent::Exited(report) => return self.exited(&report, link).await,
                 },
+                answer = self.answers.next() => self.write(&answer)?,
                 () = sleep_until(start_deadline), if !self.has_spoken => {
                     self.child.stop(STOP).await;
                     let text = format!("Claude Code said nothing for {} s", START_DEADLINE.as_secs());
@@ -167,9 +177,7 @@ impl Claude {
 
     fn interrupt(&mut self) -> Result<(), Failure> {
         self.interrupted = self.busy;
-        self.write(&wire::control_request(
-            &serde_json::json!({ "subtype": "interrupt" }),
-        ))
+        self.write(&wire::control_request(&json!({ "subtype": "interrupt" })))
     }
 
     async fn line(&mut self, line: Line, link: &AgentLink) -> Result<(), Failure> {
@@ -211,7 +219,11 @@ impl Claude {
                 let received = self.receipts.lifecycle(id, &lifecycle.state);
                 tell_received(received, link).await;
             }
-            Message::Request(request) => self.answer(&request)?,
+            Message::Request(request) => {
+                if let Some(answer) = self.answers.to(&request) {
+                    self.write(&answer)?;
+                }
+            }
             Message::Compacting => link.tell(AgentEvent::Activity(Activity::Compaction)).await,
             Message::Retry(retry) => {
                 let error = retry
@@ -223,7 +235,11 @@ impl Claude {
                 let text = format!("{error}{status}, attempt {}", retry.attempt);
                 link.tell(AgentEvent::Activity(Activity::Retry(text))).await;
             }
-            Message::Assistant(assistant) => tell_reply(assistant, link).await,
+            Message::Assistant(assistant) => {
+                for activity in meaning::activities(assistant) {
+                    link.tell(AgentEvent::Activity(activity)).await;
+                }
+            }
             Message::ToolResults(blocks) => {
                 for id in blocks.into_iter().filter_map(|block| block.tool_use_id) {
                     link.tell(AgentEvent::Activity(Activity::ToolEnd { id }))
@@ -275,8 +291,8 @@ impl Claude {
 
     async fn result(&mut self, result: TurnResult, link: &AgentLink) {
         if self.session.is_none() && result.is_error {
-            let failure = failure(&result);
-            self.session_missing = self.resumes && is_missing_session(&failure.message);
+            let failure = meaning::failure(&result);
+            self.session_missing = self.resumes && meaning::is_missing_session(&failure.message);
             self.start_failure = Some(Failure::new(ErrorKind::StartUp, failure.message));
             return;
         }
@@ -290,39 +306,17 @@ impl Claude {
     }
 
     fn turn_end(&mut self, result: &TurnResult) -> TurnEnd {
-        let aborted = result
-            .terminal_reason
-            .as_deref()
-            .is_some_and(|reason| reason.starts_with("aborted"));
-        let interrupted =
-            std::mem::take(&mut self.interrupted) && result.subtype == "error_during_execution";
-        let outcome = if aborted || interrupted {
-            Outcome::Interrupted
-        } else if result.is_error || result.subtype.starts_with("error") {
-            Outcome::Failed(failure(result))
-        } else {
-            Outcome::Answer(result.result.clone())
-        };
+        let interrupted = std::mem::take(&mut self.interrupted);
         let cost = result
             .total_cost_usd
             .map(|total| (total - self.cost_usd).max(0.0));
         self.cost_usd = result.total_cost_usd.unwrap_or(self.cost_usd);
         TurnEnd {
-            outcome,
+            outcome: meaning::outcome(result, interrupted),
             usage: result.usage.map(Into::into),
             cost_usd: cost,
             model_calls: result.num_turns,
         }
-    }
-
-    /// Answers at once, whatever the supervisor is doing: Claude Code waits.
-    fn answer(&self, request: &wire::Request) -> Result<(), Failure> {
-        let id = &request.request_id;
-        let answer = match request.request.subtype.as_str() {
-            "hook_callback" => wire::answer(id, &serde_json::json!({})),
-            other => wire::refusal(id, &format!("unsupported request: {other}")),
-        };
-        self.write(&answer)
     }
 
     /// The run is to end now: interrupt, end of input, TERM, KILL.
@@ -370,7 +364,7 @@ impl Claude {
         if self.session.is_some() {
             return Err(Failure::crash(words));
         }
-        if self.resumes && is_missing_session(&report.stderr_tail) {
+        if self.resumes && meaning::is_missing_session(&report.stderr_tail) {
             return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
         }
         Err(start_failure(words))
@@ -383,67 +377,6 @@ async fn tell_received(ids: Vec<MessageId>, link: &AgentLink) {
     }
 }
 
-/// Reports what the agent itself says and does. A subagent's text and an error
-/// in the model's place are not its speech.
-async fn tell_reply(assistant: wire::Assistant, link: &AgentLink) {
-    let is_speech = assistant.parent_tool_use_id.is_none()
-        && assistant.error.is_none()
-        && assistant.message.model.as_deref() != Some("<synthetic>");
-    for block in assistant.message.content {
-        let activity = match (block.kind.as_str(), block.text, block.id, block.name) {
-            ("text", Some(text), ..) if is_speech => Activity::Text(text),
-            ("tool_use", _, Some(id), Some(name)) => {
-                let limit = block.input.and_then(|input| input.timeout?.as_u64());
-                Activity::ToolStart {
-                    id,
-                    name,
-                    timeout: limit.map(Duration::from_millis),
-                }
-            }
-            _ => Activity::Other,
-        };
-        link.tell(AgentEvent::Activity(activity)).await;
-    }
-}
-
 fn start_failure(text: String) -> Failure {
     Failure::new(ErrorKind::StartUp, text)
 }
-
-/// What failed, in Claude Code's own words.
-fn failure(result: &TurnResult) -> Failure {
-    let text = result
-        .result
-        .clone()
-        .filter(|text| !text.is_empty())
-        .or_else(|| (!result.errors.is_empty()).then(|| result.errors.join("; ")))
-        .or_else(|| result.startup_failure_reason.clone())
-        .unwrap_or_else(|| result.subtype.clone());
-    let kind = match (result.subtype.as_str(), result.api_error_status) {
-        ("error_max_turns" | "error_max_budget_usd", _) => ErrorKind::Budget,
-        (_, Some(401 | 403)) => ErrorKind::Auth,
-        (_, Some(429)) => ErrorKind::RateLimit,
-        (_, Some(500..)) => ErrorKind::Overload,
-        (_, Some(413)) => ErrorKind::Context,
-        _ if text.contains("Prompt is too long") => ErrorKind::Context,
-        _ if text.contains("Not logged in") => ErrorKind::Auth,
-        _ => ErrorKind::Api,
-    };
-    Failure::new(kind, text)
-}
-
-/// Whether an error says that the conversation to resume does not exist; the
-/// three forms that NanoClaw met.
-fn is_missing_session(text: &str) -> bool {
-    let text = text.to_lowercase();
-    let after = |first: &str, second: &str| {
-        text.find(first)
-            .is_some_and(|at| text[at..].contains(second))
-    };
-    text.contains("no conversation found")
-        || after("enoent", ".jsonl")
-        || after("session", "not found")
-}
-
-#[cfg(test)]
-mod tests;

@@ -30,7 +30,7 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
                 () = link.stop.cancelled() => return Ok(()),
                 command = link.commands.recv() => match command {
                     Some(AgentCommand::Send(message)) => waiting.push_back(message),
-                    Some(AgentCommand::Interrupt) => {}
+                    Some(AgentCommand::Interrupt | AgentCommand::Compact(_)) => {}
                     Some(AgentCommand::Close) | None => return Ok(()),
                 }
             }
@@ -95,7 +95,7 @@ async fn run_once(
                     child.stop(INTERRUPT).await;
                     return Some(Outcome::Interrupted);
                 }
-                Some(AgentCommand::Close) => {}
+                Some(AgentCommand::Close | AgentCommand::Compact(_)) => {}
                 None => has_commands = false,
             },
             event = child.next() => match event {

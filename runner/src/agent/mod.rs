@@ -17,7 +17,9 @@ use std::path::PathBuf;
 
 use drawbridge_shared::env;
 use drawbridge_shared::ids::AgentSessionId;
-use drawbridge_shared::protocol::{AgentKind, AgentOptions, AuthMode, ErrorKind, Usage};
+use drawbridge_shared::protocol::{
+    AgentKind, AgentOptions, AuthMode, ErrorKind, TranscriptLimits, Usage,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,16 @@ pub(crate) struct AgentSpec {
     pub(crate) host_tools: HostTools,
     /// How to start this program again.
     pub(crate) self_command: SelfCommand,
+    /// Text that the agent's instructions end with.
+    pub(crate) append_system_prompt: Option<String>,
+    /// Folders besides the workspace.
+    pub(crate) extra_folders: Vec<PathBuf>,
+    /// The agent's name in archived transcripts.
+    pub(crate) assistant_name: Option<String>,
+    /// Folder of skills, to be copied into the agent's home.
+    pub(crate) skills: Option<PathBuf>,
+    /// When transcripts are put away.
+    pub(crate) transcripts: TranscriptLimits,
 }
 
 impl AgentSpec {
@@ -79,6 +91,11 @@ impl AgentSpec {
             },
         }
     }
+}
+
+/// Whether an agent can summarise its conversation when asked to.
+pub(crate) const fn can_compact(kind: AgentKind) -> bool {
+    matches!(kind, AgentKind::Claude)
 }
 
 /// How an agent reaches the model: always through the credential proxy.
@@ -126,6 +143,9 @@ pub(crate) enum AgentCommand {
     Send(UserMessage),
     /// Stop the current turn, keep the conversation.
     Interrupt,
+    /// Summarise the conversation, with instructions what to keep. Only for
+    /// agents that can; it ends with `Idle` in any case.
+    Compact(Option<String>),
     /// No message will follow: finish what was sent, then end.
     Close,
 }
@@ -151,6 +171,8 @@ pub(crate) enum AgentEvent {
     TurnEnd(TurnEnd),
     /// Worth a line in the log.
     Warning(String),
+    /// Worth telling a person, beside the next answer.
+    Notice(String),
 }
 
 /// What an agent is doing.

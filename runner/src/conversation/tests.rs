@@ -29,11 +29,14 @@ struct World {
     /// Messages that wait on disk.
     on_disk: VecDeque<UserMessage>,
     close_requested: bool,
+    /// The agent's process is to be replaced.
+    renewing: bool,
     sent: BTreeSet<MessageId>,
     received: BTreeSet<MessageId>,
     confirmed: BTreeSet<MessageId>,
     crashed: bool,
     stopped: bool,
+    cancelled: bool,
     records: Vec<RunRecord>,
     exit: Option<Exit>,
 }
@@ -52,11 +55,13 @@ impl World {
             said_idle: false,
             on_disk: VecDeque::new(),
             close_requested: false,
+            renewing: false,
             sent: BTreeSet::from([id]),
             received: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             crashed: false,
             stopped: false,
+            cancelled: false,
             records: vec![],
             exit: None,
         };
@@ -70,6 +75,7 @@ impl World {
             match effect {
                 Effect::Start(_) => {
                     assert!(!self.running, "two agents at once");
+                    self.renewing = self.conversation.renewal.is_some();
                     self.running = true;
                     self.input_closed = false;
                     self.said_idle = false;
@@ -80,9 +86,13 @@ impl World {
                     self.queue.push_back(message.id);
                 }
                 Effect::Tell(AgentCommand::Close) => {
-                    assert!(self.close_requested);
+                    assert!(self.close_requested || self.renewing);
                     assert!(self.said_idle && self.turn.is_none() && self.queue.is_empty());
                     self.input_closed = true;
+                }
+                Effect::Tell(AgentCommand::Compact(_)) => {
+                    assert!(self.running && !self.input_closed);
+                    self.said_idle = false;
                 }
                 Effect::Tell(_) | Effect::Stop => assert!(self.running),
                 Effect::Confirm(id) => {
@@ -210,9 +220,29 @@ impl World {
                 self.crashed |= self.running;
                 self.agent_exits(Err(Failure::crash("boom")));
             }
-            Step::Stop => {
-                self.stopped = true;
-                let effects = self.conversation.stop();
+            Step::Clear => {
+                self.renewing = true;
+                let effects = self.conversation.renew(Renewal::Clear);
+                self.carry_out(effects);
+            }
+            Step::SetModel => {
+                self.renewing = true;
+                let effects = self.conversation.renew(Renewal::SameConversation);
+                self.carry_out(effects);
+            }
+            Step::Compact => {
+                let effects = self.conversation.compact(None);
+                self.carry_out(effects);
+            }
+            Step::Stop(why) => {
+                self.stopped |= *why == Stop::Signal;
+                self.cancelled |= *why == Stop::Cancelled;
+                let effects = self.conversation.stop(*why);
+                self.carry_out(effects);
+                self.agent_exits(Ok(()));
+            }
+            Step::Stuck => {
+                let effects = self.conversation.stuck(Failure::crash("stuck"));
                 self.carry_out(effects);
                 self.agent_exits(Ok(()));
             }
@@ -240,7 +270,11 @@ enum Step {
     Agent(u8),
     AgentLeaves,
     AgentCrashes,
-    Stop,
+    Clear,
+    SetModel,
+    Compact,
+    Stuck,
+    Stop(Stop),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -251,7 +285,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         20 => any::<u8>().prop_map(Step::Agent),
         1 => Just(Step::AgentLeaves),
         1 => Just(Step::AgentCrashes),
-        1 => Just(Step::Stop),
+        1 => Just(Step::Clear),
+        1 => Just(Step::SetModel),
+        1 => Just(Step::Compact),
+        1 => prop_oneof![
+            3 => Just(Step::Compact),
+            1 => Just(Step::Stuck),
+            1 => Just(Step::Stop(Stop::Signal)),
+            1 => Just(Step::Stop(Stop::Cancelled)),
+        ],
     ];
     proptest::collection::vec(step, 0..200)
 }
@@ -268,6 +310,7 @@ proptest! {
         prop_assert!(!world.records.is_empty(), "every run ends with a record");
         let last_failed = world.records.last().map(|r| r.status) == Some(RecordStatus::Error);
         match world.exit.unwrap() {
+            Exit::Success if world.cancelled => {}
             Exit::Success => {
                 prop_assert!(!last_failed);
                 prop_assert!(world.on_disk.is_empty(), "a message was left behind");
@@ -278,6 +321,39 @@ proptest! {
             other => prop_assert!(false, "{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_cleared_conversation_is_begun_anew_by_the_next_message() {
+    let mut world = begun();
+    world.tell(AgentEvent::Session("s1".parse().unwrap()));
+    world.step(&Step::Clear);
+    world.step(&Step::Message);
+    assert_eq!(
+        world.sent.len(),
+        1,
+        "the message is for the new conversation"
+    );
+    for _ in 0..4 {
+        world.agent_step(2);
+    }
+    let cleared = world.records.last().unwrap();
+    assert_eq!(cleared.details.kind, Some(RecordKind::Cleared));
+    assert_eq!(cleared.new_session_id, None);
+    assert_eq!(world.sent.len(), 2);
+    world.finish();
+    assert_eq!(world.confirmed, world.sent);
+}
+
+#[test]
+fn a_cancelled_run_leaves_what_waits_on_disk() {
+    let mut world = begun();
+    world.agent_step(2);
+    world.step(&Step::Stop(Stop::Cancelled));
+    assert_eq!(world.exit, Some(Exit::Success));
+    let last = world.records.last().unwrap();
+    assert_eq!(last.details.kind, Some(RecordKind::Interrupted));
+    assert!(world.confirmed.is_empty());
 }
 
 /// A conversation whose agent has just been given its prompt.

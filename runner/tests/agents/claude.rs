@@ -53,6 +53,8 @@ fn a_missing_session_is_begun_anew_in_the_same_run() {
     let run = group.run(&document);
     let record = run.record();
     assert_eq!(record.result.as_deref(), Some("Reply to: hello"));
+    let notice = record.details.notice.unwrap();
+    assert!(notice.contains("is lost"), "{notice}");
     assert_eq!(
         record.new_session_id.as_deref(),
         Some(SESSION),
@@ -61,7 +63,7 @@ fn a_missing_session_is_begun_anew_in_the_same_run() {
     group.close();
     let (exit, stderr) = run.exit();
     assert_eq!(exit, 0);
-    assert!(stderr.contains("does not exist any more"), "{stderr}");
+    assert!(stderr.contains("a new one was begun"), "{stderr}");
 }
 
 fn an_api_error_is_an_error_and_the_conversation_goes_on() {
@@ -186,6 +188,7 @@ fn an_agent_that_ignores_the_end_is_killed() {
     let group = Group::new();
     let run = group.run(&group.claude("x", "lingers"));
     assert_eq!(run.answer(), "Reply to: x");
+    eventually("rest", || group.heartbeat()["working"] == false);
     terminate(&run);
     assert_eq!(run.exit().0, 130);
 }

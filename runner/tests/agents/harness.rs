@@ -89,6 +89,11 @@ impl Group {
         names
     }
 
+    pub(crate) fn heartbeat(&self) -> Value {
+        let text = fs::read(self.path("ipc/heartbeat.json")).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    }
+
     /// What the stand-in agent was sent, in order.
     pub(crate) fn received(&self) -> Vec<String> {
         let log = fs::read_to_string(self.path("workspace/received.log")).unwrap_or_default();
@@ -103,6 +108,29 @@ impl Group {
             &Markers::new(None),
             self.dir.path(),
         )
+    }
+
+    /// All that a run prints, as text.
+    pub(crate) fn raw_output(&self, document: &Value) -> String {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .env("DRAWBRIDGE_AGENT", "no-such-agent")
+            .env("HOME", self.path("home"))
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(document.to_string().as_bytes()).unwrap();
+        drop(input);
+        let mut text = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        child.wait().unwrap();
+        text
     }
 
     /// Runs to the end after a close request that comes once the first record

@@ -16,7 +16,10 @@ mod command;
 mod harness;
 mod inbox;
 mod input;
+mod records;
+mod requests;
 mod stand_in;
+mod surroundings;
 
 use std::process::ExitCode;
 
@@ -28,7 +31,16 @@ fn main() -> ExitCode {
         let scenario = args.next().unwrap_or_default();
         return stand_in::main(&scenario, &args.collect::<Vec<_>>());
     }
-    let tests = [input::TESTS, command::TESTS, inbox::TESTS, claude::TESTS].concat();
+    let tests = [
+        input::TESTS,
+        command::TESTS,
+        inbox::TESTS,
+        claude::TESTS,
+        records::TESTS,
+        requests::TESTS,
+        surroundings::TESTS,
+    ]
+    .concat();
     let trials = tests.into_iter().map(|(name, body)| {
         Trial::test(name, move || {
             body();

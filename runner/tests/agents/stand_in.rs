@@ -2,6 +2,7 @@
 //!
 //! Its messages have the form recorded from version 2.1.329.
 
+use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
@@ -62,6 +63,13 @@ pub(crate) fn main(scenario: &str, flags: &[String]) -> ExitCode {
         }
         "unasked" => claude.unasked(),
         "interruptible" => claude.interruptible(),
+        "compacts" => claude.compact(),
+        "busy" => claude.busy_with_tools(),
+        "stuck" => claude.stuck(),
+        "initialize" => {
+            let request = claude.initialize.clone();
+            claude.serve(|claude, message| claude.reply(message, &request.to_string()));
+        }
         other => panic!("unknown scenario {other:?}"),
     }
     ExitCode::SUCCESS
@@ -73,17 +81,23 @@ pub(crate) struct UserMessage {
 }
 
 struct StandIn {
+    initialize: Value,
+    /// Lines that came while it waited for another one.
+    backlog: VecDeque<Value>,
     lines: std::io::Lines<std::io::StdinLock<'static>>,
 }
 
 impl StandIn {
     fn new() -> Self {
         let mut stand_in = Self {
+            initialize: Value::Null,
+            backlog: VecDeque::new(),
             lines: std::io::stdin().lines(),
         };
         let first = stand_in.line().expect("a first line");
         assert_eq!(first["request"]["subtype"], "initialize", "must come first");
         assert!(first["request"]["hooks"]["PreCompact"][0]["timeout"].is_u64());
+        stand_in.initialize = first["request"].clone();
         stand_in.say(&json!({
             "type": "control_response",
             "response": { "subtype": "success", "request_id": first["request_id"], "response": {} },
@@ -99,7 +113,10 @@ impl StandIn {
     /// The next user message; it is noted, and its receipt is `queued`.
     fn next(&mut self) -> Option<UserMessage> {
         loop {
-            let line = self.line()?;
+            let line = match self.backlog.pop_front() {
+                Some(line) => line,
+                None => self.line()?,
+            };
             if line["type"] != "user" {
                 continue;
             }
@@ -314,6 +331,7 @@ impl StandIn {
             if line["request"]["subtype"] == "interrupt" {
                 break;
             }
+            self.backlog.push_back(line);
         }
         self.say(&json!({
             "type": "result", "subtype": "error_during_execution", "is_error": true,
@@ -322,6 +340,79 @@ impl StandIn {
         self.lifecycle(&message, "cancelled");
         self.state("idle");
         self.serve(Self::turn);
+    }
+}
+
+impl StandIn {
+    /// After a turn it is told to compact, asks the hook, and waits for it.
+    fn compact(&mut self) {
+        let message = self.next().unwrap();
+        self.turn(&message);
+        let line = loop {
+            let line = self.line().unwrap();
+            if line["type"] == "user" {
+                break line;
+            }
+        };
+        assert_eq!(
+            line["client_composed"],
+            Value::Null,
+            "a command of the runner"
+        );
+        let command = line["message"]["content"].as_str().unwrap().to_owned();
+        self.state("running");
+        self.say(&json!({ "type": "system", "subtype": "status", "status": "compacting" }));
+        let transcript = std::env::current_dir().unwrap().join("transcript.jsonl");
+        std::fs::write(
+            &transcript,
+            "{\"type\":\"user\",\"message\":{\"content\":\"remember this\"}}\n",
+        )
+        .unwrap();
+        self.say(&json!({
+            "type": "control_request", "request_id": "hook",
+            "request": {
+                "subtype": "hook_callback", "callback_id": "pre_compact",
+                "input": { "transcript_path": transcript, "session_id": SESSION },
+            },
+        }));
+        let answer = self.line().unwrap();
+        assert_eq!(answer["response"]["request_id"], "hook");
+        self.init();
+        self.result(&format!("did {command}"));
+        self.state("idle");
+        self.serve(Self::turn);
+    }
+
+    /// A turn with text, a tool, a retry and a compaction on the way.
+    fn busy_with_tools(&mut self) {
+        let message = self.next().unwrap();
+        self.begin();
+        let content = json!([
+            { "type": "text", "text": "let me see" },
+            { "type": "tool_use", "id": "t1", "name": "Bash", "input": { "timeout": 5000 } },
+        ]);
+        self.say(&json!({
+            "type": "assistant", "parent_tool_use_id": null,
+            "message": { "model": "m", "content": content },
+        }));
+        let go_on = self.next().unwrap();
+        let result = json!([{ "type": "tool_result", "tool_use_id": "t1", "content": "x" }]);
+        self.say(&json!({ "type": "user", "message": { "content": result } }));
+        self.say(&json!({
+            "type": "system", "subtype": "api_retry", "attempt": 1, "error": "overloaded",
+        }));
+        self.say(&json!({ "type": "system", "subtype": "status", "status": "compacting" }));
+        self.lifecycle(&go_on, "completed");
+        self.reply(&message, "done");
+        self.serve(Self::turn);
+    }
+
+    /// Says nothing any more, whatever it is asked.
+    fn stuck(&mut self) {
+        self.next();
+        self.begin();
+        while self.line().is_some() {}
+        park();
     }
 }
 

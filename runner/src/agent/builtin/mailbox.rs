@@ -76,6 +76,8 @@ impl Mailbox {
         match command {
             Some(AgentCommand::Send(message)) => self.waiting.push_back(message),
             Some(AgentCommand::Interrupt) => return true,
+            // It cannot; nobody asks it to.
+            Some(AgentCommand::Compact(_)) => {}
             Some(AgentCommand::Close) => self.closed = true,
             None => self.gone = true,
         }

@@ -2,7 +2,7 @@
 
 pub(super) mod stand_in;
 
-use drawbridge_shared::protocol::{AgentKind, AgentOptions, AuthMode};
+use drawbridge_shared::protocol::{AgentKind, AgentOptions, AuthMode, TranscriptLimits};
 use tokio::time::timeout;
 
 use super::*;
@@ -48,6 +48,11 @@ pub(super) fn spec(home: &Path, base_url: &str) -> AgentSpec {
             env: Vec::new(),
         },
         self_command: untied(),
+        append_system_prompt: None,
+        extra_folders: Vec::new(),
+        assistant_name: None,
+        skills: None,
+        transcripts: TranscriptLimits::default(),
     }
 }
 

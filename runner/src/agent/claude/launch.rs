@@ -63,11 +63,31 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
         args.push(flag.into());
     }
     args.push(format!("--mcp-config={}", mcp_config(&spec.host_tools)).into());
-    args.push(format!("--allowedTools={}", ALLOWED_TOOLS.join(",")).into());
+    let options = &spec.options;
+    let allowed = options.allowed_tools.as_ref();
+    let allowed = allowed.map_or_else(|| ALLOWED_TOOLS.join(","), |tools| tools.join(","));
+    args.push(format!("--allowedTools={allowed}").into());
+    // In this mode the list above grants nothing: it is this flag that takes the
+    // other built-in tools away.
+    if let Some(tools) = &options.allowed_tools {
+        args.push(format!("--tools={}", built_in(tools)).into());
+    }
+    if !options.disallowed_tools.is_empty() {
+        let list = options.disallowed_tools.join(",");
+        args.push(format!("--disallowedTools={list}").into());
+    }
+    for folder in &spec.extra_folders {
+        let mut flag = OsString::from("--add-dir=");
+        flag.push(folder);
+        args.push(flag);
+    }
+    if let Some(effort) = &options.effort {
+        args.push(format!("--effort={effort}").into());
+    }
     if let Some(id) = resume {
         args.push(format!("--resume={id}").into());
     }
-    if let Some(model) = &spec.options.model {
+    if let Some(model) = &options.model {
         args.push(format!("--model={model}").into());
     }
     let mut env = spec.environment();
@@ -103,4 +123,11 @@ fn mcp_config(tools: &HostTools) -> Value {
         "args": tools.args,
         "env": env,
     }}})
+}
+
+/// Names of the built-in tools among rules such as `Bash(git *)`.
+fn built_in(rules: &[String]) -> String {
+    let names = rules.iter().filter_map(|rule| rule.split('(').next());
+    let names: Vec<_> = names.filter(|name| !name.starts_with("mcp__")).collect();
+    names.join(",")
 }

@@ -276,6 +276,21 @@ pub(super) fn user_message(message: &UserMessage) -> Value {
     })
 }
 
+/// Claude Code's own command to summarise the conversation. Only here are slash
+/// commands of any effect.
+pub(super) fn compact(instructions: Option<&str>) -> Value {
+    // On one line, so that it stays one command.
+    let words = instructions
+        .unwrap_or_default()
+        .replace(char::is_control, " ");
+    json!({
+        "type": "user",
+        "message": { "role": "user", "content": format!("/compact {words}").trim_end() },
+        "parent_tool_use_id": null,
+        "session_id": "",
+    })
+}
+
 /// An answer to a request.
 pub(super) fn answer(request_id: &str, response: &Value) -> Value {
     json!({

@@ -1,0 +1,205 @@
+//! Records, progress and the heartbeat.
+
+use drawbridge_shared::protocol::{
+    AgentKind, ErrorKind, Progress, RecordKind, RecordStatus, Usage,
+};
+use serde_json::Value;
+
+use crate::harness::{Group, eventually};
+
+crate::tests![
+    an_answer_says_what_it_cost,
+    an_error_says_of_what_kind,
+    an_old_host_gets_nanoclaws_fields_only,
+    progress_is_reported_when_asked_for,
+    no_progress_is_reported_otherwise,
+    the_heartbeat_knows_the_tool_in_flight,
+    a_stuck_agent_is_interrupted_and_then_ended,
+    a_script_that_says_no_is_a_silent_success,
+    a_script_that_fails_is_an_error,
+];
+
+fn an_answer_says_what_it_cost() {
+    let group = Group::new();
+    let (record, _) = group.run_once(&group.claude("x", "polite"));
+    let details = record.details;
+    assert_eq!(details.kind, Some(RecordKind::Answer));
+    assert_eq!(details.agent, Some(AgentKind::Claude));
+    assert_eq!(details.agent_version.as_deref(), Some("2.1.329"));
+    assert_eq!(details.cost_usd, Some(0.5));
+    assert_eq!(details.turns, Some(1));
+    assert!(details.duration_ms.is_some());
+    let usage = Usage {
+        input_tokens: 10,
+        output_tokens: 5,
+        cache_read_tokens: 3,
+        cache_write_tokens: 0,
+    };
+    assert_eq!(details.usage, Some(usage));
+}
+
+fn an_error_says_of_what_kind() {
+    for (scenario, kind) in [
+        ("api-error", ErrorKind::Auth),
+        ("start-failure", ErrorKind::StartUp),
+        ("crash", ErrorKind::Crash),
+    ] {
+        let group = Group::new();
+        let run = group.run(&group.claude("x", scenario));
+        let record = run.record();
+        assert_eq!(record.details.error_kind, Some(kind), "{scenario}");
+        group.close();
+        assert_eq!(run.exit().0, 1);
+    }
+}
+
+fn an_old_host_gets_nanoclaws_fields_only() {
+    let group = Group::new();
+    let document = serde_json::json!({
+        "prompt": "x", "groupFolder": "main", "chatJid": "1@g.us", "isMain": true,
+    });
+    // There are no such folders here, so it is an error record; its fields are
+    // what counts.
+    let output = group.raw_output(&document);
+    let line = output.lines().find(|line| line.starts_with('{')).unwrap();
+    let record: Value = serde_json::from_str(line).unwrap();
+    let names: Vec<_> = record.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["error", "result", "status"]);
+    let markers: Vec<_> = output
+        .lines()
+        .filter(|line| line.starts_with("---"))
+        .collect();
+    assert_eq!(
+        markers,
+        ["---NANOCLAW_OUTPUT_START---", "---NANOCLAW_OUTPUT_END---"]
+    );
+}
+
+fn progress_is_reported_when_asked_for() {
+    let group = Group::new();
+    let mut document = group.claude("x", "busy");
+    document["drawbridge"]["progress"] = true.into();
+    let run = group.run(&document);
+    let mut seen = Vec::new();
+    let answer = loop {
+        let record = run.record();
+        if record.details.kind != Some(RecordKind::Progress) {
+            break record;
+        }
+        assert_eq!(
+            (record.status, &record.result),
+            (RecordStatus::Success, &None)
+        );
+        assert!(record.new_session_id.is_some());
+        seen.push(record.details.progress.unwrap());
+        if seen.len() == 3 {
+            group.message("go on");
+        }
+    };
+    assert_eq!(answer.result.as_deref(), Some("done"));
+    let expected = [
+        Progress::Session,
+        Progress::Text {
+            text: "let me see".into(),
+        },
+        Progress::ToolStart {
+            id: "t1".into(),
+            name: "Bash".into(),
+        },
+        Progress::ToolEnd { id: "t1".into() },
+        Progress::Retry {
+            error: "overloaded, attempt 1".into(),
+        },
+        Progress::Compaction,
+    ];
+    assert_eq!(seen, expected);
+    group.close();
+    assert_eq!(run.exit().0, 0);
+}
+
+fn no_progress_is_reported_otherwise() {
+    let group = Group::new();
+    let run = group.run(&group.claude("x", "busy"));
+    eventually("the message", || group.received() == ["x"]);
+    group.message("go on");
+    assert_eq!(run.answer(), "done");
+    group.close();
+    assert_eq!(run.exit().0, 0);
+}
+
+fn the_heartbeat_knows_the_tool_in_flight() {
+    let group = Group::new();
+    let run = group.run(&group.claude("x", "busy"));
+    let read = || group.heartbeat();
+    eventually("the tool in the heartbeat", || {
+        read()["tool"]["name"] == "Bash"
+    });
+    let heartbeat = read();
+    assert_eq!(heartbeat["working"], true);
+    assert_eq!(heartbeat["tool"]["limitMs"], 5000);
+    group.message("go on");
+    assert_eq!(run.answer(), "done");
+    eventually("rest in the heartbeat", || read()["working"] == false);
+    assert_eq!(read()["tool"], Value::Null);
+    group.close();
+    assert_eq!(run.exit().0, 0);
+}
+
+fn a_stuck_agent_is_interrupted_and_then_ended() {
+    let group = Group::new();
+    let mut document = group.claude("x", "interruptible");
+    document["drawbridge"]["stuckAfterSeconds"] = 1.into();
+    let run = group.run(&document);
+    let record = run.record();
+    assert_eq!(record.details.kind, Some(RecordKind::Interrupted));
+    group.message("again");
+    assert_eq!(run.answer(), "Reply to: again");
+    group.close();
+    assert_eq!(run.exit().0, 0);
+    // One that does not even react to that.
+    let group = Group::new();
+    let mut document = group.claude("x", "stuck");
+    document["drawbridge"]["stuckAfterSeconds"] = 1.into();
+    let run = group.run(&document);
+    let record = run.record();
+    assert_eq!(record.details.error_kind, Some(ErrorKind::Timeout));
+    assert!(record.error.unwrap().contains("no sign of life"));
+    assert_eq!(run.exit().0, 1);
+}
+
+fn a_script_that_says_no_is_a_silent_success() {
+    let group = Group::new();
+    let mut document = group.claude("x", "polite");
+    document["isScheduledTask"] = true.into();
+    document["script"] = "echo '{\"wakeAgent\": false}'".into();
+    group.message("waits");
+    let run = group.run(&document);
+    let record = run.record();
+    assert_eq!(
+        (record.status, &record.result),
+        (RecordStatus::Success, &None)
+    );
+    assert_eq!(record.details.kind, Some(RecordKind::Skipped));
+    assert_eq!(run.exit().0, 0);
+    assert!(group.received().is_empty());
+    assert_eq!(group.input_files("").len(), 1, "what waits is not lost");
+    document["script"] = "echo '{\"wakeAgent\": true, \"data\": {\"n\": 1}}'".into();
+    let (record, _) = group.run_once(&document);
+    let text = record.result.unwrap();
+    assert!(text.starts_with("Reply to: [SCHEDULED TASK]"), "{text}");
+    assert!(text.ends_with("x\nwaits"), "{text}");
+}
+
+fn a_script_that_fails_is_an_error() {
+    let group = Group::new();
+    let mut document = group.claude("x", "polite");
+    document["isScheduledTask"] = true.into();
+    document["script"] = "echo broken >&2; exit 7".into();
+    let run = group.run(&document);
+    let error = run.error();
+    assert!(
+        error.contains("exit code 7") && error.contains("broken"),
+        "{error}"
+    );
+    assert_eq!(run.exit().0, 1);
+}
