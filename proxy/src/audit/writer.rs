@@ -139,6 +139,8 @@ impl Writer {
         match self.write_all(&mut messages).await {
             Ok(closed) => {
                 tracing::info!(path = %path.display(), anchor = %self.last, "audit file closed");
+                // First, so that nobody gets a permit for a record after the end.
+                drop(messages);
                 // Nobody may be waiting any more.
                 let _ = closed.map(|closed| closed.send(()));
             }
