@@ -133,11 +133,18 @@ impl Route {
         credential: Result<Credential, Unavailable>,
         metrics: &Metrics,
     ) -> Self {
+        let metrics = metrics.route(config.name.as_str());
+        if let Ok(credential) = &credential {
+            let metrics = Arc::clone(&metrics);
+            credential.on_renewal(config.name.as_str(), move |is_done| {
+                metrics.credential_refreshed(is_done);
+            });
+        }
         Self {
             index,
             upstream: Arc::new(config.upstream.clone()),
             host: config.upstream.host_header(),
-            metrics: metrics.route(config.name.as_str()),
+            metrics,
             in_flight: Arc::default(),
             credential,
             config,

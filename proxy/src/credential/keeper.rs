@@ -4,11 +4,12 @@
 //! whichever thread its request came from, and no request that is given up
 //! takes a renewal with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Observers;
 use super::clock::Clock;
 use super::error::{Reason, Unavailable, chain};
 use super::opened::Opened;
@@ -30,14 +31,19 @@ pub(super) enum Ask {
     End(oneshot::Sender<()>),
 }
 
-/// Keeps one credential up to date until nobody can ask for it any more.
-#[derive(Debug)]
-pub(super) struct Keeper {
+/// What a keeper has in common with the credential that it keeps.
+pub(super) struct Ends {
     pub(super) name: Arc<str>,
-    pub(super) source: Opened,
     pub(super) state: Arc<watch::Sender<State>>,
     pub(super) asks: mpsc::Receiver<Ask>,
-    pub(super) clock: Clock,
+    pub(super) observers: Observers,
+}
+
+/// Keeps one credential up to date until nobody can ask for it any more.
+pub(super) struct Keeper {
+    source: Opened,
+    ends: Ends,
+    clock: Clock,
     watch: Option<FileWatch>,
     failures: u32,
     /// When tokens that could not be written are written again.
@@ -52,20 +58,12 @@ enum Work {
 }
 
 impl Keeper {
-    pub(super) fn new(
-        name: Arc<str>,
-        source: Opened,
-        state: Arc<watch::Sender<State>>,
-        asks: mpsc::Receiver<Ask>,
-        clock: Clock,
-    ) -> Self {
+    pub(super) fn new(source: Opened, ends: Ends, clock: Clock) -> Self {
         // Before the first reading, so that no change goes unnoticed.
         let watch = source.path().map(|path| FileWatch::new(path));
         Self {
-            name,
             source,
-            state,
-            asks,
+            ends,
             clock,
             watch,
             failures: 0,
@@ -108,14 +106,14 @@ impl Keeper {
         if is_read {
             self.renew().await;
         } else {
-            self.state.send_modify(State::end_renewal);
+            self.ends.state.send_modify(State::end_renewal);
         }
     }
 
     async fn next(&mut self) -> Option<Work> {
-        let renew_at = self.state.borrow().renew_at();
+        let renew_at = self.ends.state.borrow().renew_at();
         tokio::select! {
-            ask = self.asks.recv() => Some(match ask? {
+            ask = self.ends.asks.recv() => Some(match ask? {
                 Ask::Renew => Work::Renew,
                 Ask::Reload(reply) => Work::Read(Some(reply)),
                 Ask::End(reply) => Work::End(reply),
@@ -136,27 +134,31 @@ impl Keeper {
             }
             Err(problem) => {
                 self.report(&problem);
-                self.state.send_modify(|state| state.keep(problem.clone()));
+                self.ends
+                    .state
+                    .send_modify(|state| state.keep(problem.clone()));
                 Err(problem)
             }
         }
     }
 
     async fn renew(&mut self) {
-        let needed = self.state.borrow().needs_renewal(self.clock.now());
+        let needed = self.ends.state.borrow().needs_renewal(self.clock.now());
         if !needed {
-            self.state.send_modify(State::end_renewal);
+            self.ends.state.send_modify(State::end_renewal);
             return;
         }
-        self.state.send_modify(State::begin_renewal);
-        let stale = self.state.borrow().last().cloned();
+        self.ends.state.send_modify(State::begin_renewal);
+        let stale = self.ends.state.borrow().last().cloned();
         match self.source.renew(stale.as_ref()).await {
             Ok(reading) => {
+                self.observe(true);
                 self.failures = 0;
                 self.update(|state| state.accept(reading));
                 self.save_soon();
             }
             Err(problem) => {
+                self.observe(false);
                 let delay = backoff(self.failures);
                 self.failures = self.failures.saturating_add(1);
                 let problem = problem.retried_after(delay);
@@ -167,9 +169,17 @@ impl Keeper {
                     Reason::Missing | Reason::Broken => self.clock.now().checked_add(delay),
                 };
                 self.report(&problem);
-                self.state
+                self.ends
+                    .state
                     .send_modify(|state| state.reject(problem, renew_at));
             }
+        }
+    }
+
+    fn observe(&self, is_done: bool) {
+        let observers = self.ends.observers.lock();
+        for observer in observers.unwrap_or_else(PoisonError::into_inner).values() {
+            observer(is_done);
         }
     }
 
@@ -182,9 +192,9 @@ impl Keeper {
     async fn save(&mut self) {
         self.save_at = None;
         match self.source.save().await {
-            Ok(()) => tracing::info!(credential = %self.name, "the login file is up to date"),
+            Ok(()) => tracing::info!(credential = %self.ends.name, "the login file is up to date"),
             Err(problem) => {
-                tracing::warn!(credential = %self.name, error = %chain(&problem), "the login file is not up to date");
+                tracing::warn!(credential = %self.ends.name, error = %chain(&problem), "the login file is not up to date");
                 self.save_at = self.clock.now().checked_add(LONGEST_RETRY);
             }
         }
@@ -192,21 +202,21 @@ impl Keeper {
 
     fn update(&self, change: impl FnOnce(&mut State) -> bool) {
         let mut is_change = false;
-        self.state.send_modify(|state| {
+        self.ends.state.send_modify(|state| {
             let is_first = state.last().is_none();
             is_change = change(state) && !is_first;
         });
         if is_change {
-            tracing::info!(credential = %self.name, "the credential has changed");
+            tracing::info!(credential = %self.ends.name, "the credential has changed");
         }
     }
 
     fn report(&self, problem: &Unavailable) {
         let error = chain(problem);
-        if self.state.borrow().ready(self.clock.now()).is_some() {
-            tracing::warn!(credential = %self.name, %error, "keeping the previous credential");
+        if self.ends.state.borrow().ready(self.clock.now()).is_some() {
+            tracing::warn!(credential = %self.ends.name, %error, "keeping the previous credential");
         } else {
-            tracing::error!(credential = %self.name, %error, "no usable credential");
+            tracing::error!(credential = %self.ends.name, %error, "no usable credential");
         }
     }
 }

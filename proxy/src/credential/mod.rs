@@ -35,7 +35,7 @@ pub use secret::{InvalidSecret, Secret};
 pub use source::{CredentialSource, anthropic_default};
 
 use self::clock::Clock;
-use self::keeper::{Ask, Keeper};
+use self::keeper::{Ask, Ends, Keeper};
 use self::login::{Connect, DirectConnect};
 use self::opened::{Context, Opened};
 use self::state::State;
@@ -60,8 +60,13 @@ pub struct Credential {
     name: Arc<str>,
     state: Arc<tokio::sync::watch::Sender<State>>,
     asks: Option<mpsc::Sender<Ask>>,
+    observers: Observers,
     clock: Clock,
 }
+
+/// Who is told of each renewal, by name, and whether it was done.
+type Observers = Arc<Mutex<HashMap<String, Observer>>>;
+type Observer = Box<dyn Fn(bool) + Send>;
 
 impl Credentials {
     /// Credentials of this environment, kept up to date by tasks on the runtime
@@ -178,18 +183,20 @@ impl Credential {
         let state = Arc::new(tokio::sync::watch::Sender::new(state));
         let (asks, keeper_asks) = mpsc::channel(64);
         let is_fixed = source.is_fixed();
-        let keeper = Keeper::new(
-            Arc::clone(&name),
-            source,
-            Arc::clone(&state),
-            keeper_asks,
-            clock,
-        );
+        let observers = Observers::default();
+        let ends = Ends {
+            name: Arc::clone(&name),
+            state: Arc::clone(&state),
+            asks: keeper_asks,
+            observers: Arc::clone(&observers),
+        };
+        let keeper = Keeper::new(source, ends, clock);
         keepers.spawn(keeper.run());
         Self {
             name,
             state,
             asks: (!is_fixed).then_some(asks),
+            observers,
             clock,
         }
     }
@@ -261,6 +268,16 @@ impl Credential {
             tracing::warn!(credential = %self.name, "the upstream refused the credential; renewing it");
             self.ask(Ask::Renew);
         }
+    }
+
+    /// Tells `observer` of each renewal from now on, and whether it was done, in
+    /// place of an earlier observer of this name.
+    pub fn on_renewal(&self, name: &str, observer: impl Fn(bool) + Send + 'static) {
+        let mut observers = self
+            .observers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        observers.insert(name.to_owned(), Box::new(observer));
     }
 
     /// Reads the source again, now.

@@ -130,7 +130,8 @@ impl State {
 
     /// A source was read. Returns whether it gave another value than before.
     pub(super) fn observe(&mut self, reading: Reading) -> bool {
-        let is_known = self.secret == reading.secret && self.expires == reading.expires;
+        let is_new = self.secret != reading.secret;
+        let is_known = !is_new && self.expires == reading.expires;
         if is_known {
             // An outage is not over because the login has been read again.
             let is_outage =
@@ -151,8 +152,8 @@ impl State {
         self.expires = reading.expires;
         self.renew_at = reading.renew_at;
         self.problem = None;
-        self.is_suspect = false;
-        true
+        self.is_suspect &= !is_new;
+        is_new
     }
 
     /// A renewal gave a value. Returns whether it is another one than before.
