@@ -105,6 +105,9 @@ pub(crate) struct SettingArgs {
     /// Whether programs in /tmp can be started.
     #[arg(long, value_name = "true|false")]
     tmp_exec: Option<String>,
+    /// Run without Landlock on the host, with access to all your files.
+    #[arg(long)]
+    no_sandbox: bool,
     /// Longest run, or `none`.
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
@@ -116,6 +119,7 @@ pub(crate) struct SettingArgs {
 impl TypedSettings for SettingArgs {
     fn typed(&self, key: Key) -> Option<&str> {
         let value = match key {
+            Key::Sandbox => return self.no_sandbox.then_some("off"),
             Key::Runtime => &self.runtime,
             Key::Agent => &self.agent,
             Key::Image => &self.image,

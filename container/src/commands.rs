@@ -5,6 +5,9 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::GroupName;
 use drawbridge_shared::protocol::AgentKind;
 
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
 use crate::cli::{ConfigCommand, RunArgs, SettingArgs};
 use crate::config::{Layers, RunSettings, Shown};
 use crate::error::{Context, Error, Result};
@@ -21,6 +24,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     } else {
         Reporter::Person
     };
+    hide_memory();
     let done = block_on(async {
         let state = State::open()?;
         orphans::sweep(&state).await?;
@@ -28,6 +32,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
     });
     reporter.report(&Event::exit(&done));
     done
+}
+
+/// Keeps other processes of this user from reading the key out of this one,
+/// its environment included.
+fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("other processes of yours can read this one's memory: {error}");
+    }
 }
 
 /// Settings and credentials, as every run resolves them.

@@ -27,12 +27,13 @@ pub(crate) enum Key {
     Pids,
     TmpSize,
     TmpExec,
+    Sandbox,
     Timeout,
     IdleTimeout,
 }
 
 impl Key {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Runtime,
         Self::Agent,
         Self::Image,
@@ -43,6 +44,7 @@ impl Key {
         Self::Pids,
         Self::TmpSize,
         Self::TmpExec,
+        Self::Sandbox,
         Self::Timeout,
         Self::IdleTimeout,
     ];
@@ -59,6 +61,7 @@ impl Key {
             Self::Pids => "pids",
             Self::TmpSize => "tmp-size",
             Self::TmpExec => "tmp-exec",
+            Self::Sandbox => "sandbox",
             Self::Timeout => "timeout",
             Self::IdleTimeout => "idle-timeout",
         }
@@ -115,6 +118,15 @@ pub(crate) enum NetworkChoice {
     Bridge,
 }
 
+/// What is around an agent on the host, as asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SandboxChoice {
+    /// Landlock, or no run at all.
+    Landlock,
+    /// Nothing.
+    Off,
+}
+
 /// Gives an enum a fixed list of names, which is also its error message.
 macro_rules! named {
     ($type:ty { $($name:literal => $value:expr),+ $(,)? }) => {
@@ -138,6 +150,7 @@ named!(AgentKind {
     "opencode" => Self::Opencode, "gemini" => Self::Gemini, "acp" => Self::Acp,
     "command" => Self::Command
 });
+named!(SandboxChoice { "landlock" => Self::Landlock, "off" => Self::Off });
 named!(bool { "true" => true, "false" => false });
 
 fn parse_named<T: Named>(text: &str) -> Result<T, String> {
@@ -165,6 +178,7 @@ pub(crate) struct RunSettings {
     pub(crate) pids: NonZeroU32,
     pub(crate) tmp_size: ByteSize,
     pub(crate) tmp_exec: bool,
+    pub(crate) sandbox: SandboxChoice,
     /// The run is stopped when it has taken this long.
     pub(crate) timeout: Option<Duration>,
     /// The run is ended when neither side said anything for this long.
@@ -226,6 +240,7 @@ impl RunSettings {
             pids: get(Key::Pids, "512")?.read(parse_pids)?,
             tmp_size: get(Key::TmpSize, "512m")?.read(parse)?,
             tmp_exec: get(Key::TmpExec, "true")?.read(parse_named)?,
+            sandbox: get(Key::Sandbox, "landlock")?.read(parse_named)?,
             timeout: get(Key::Timeout, "2h")?.read(parse_time_limit)?,
             idle_timeout: get(Key::IdleTimeout, "30m")?.read(parse_time_limit)?,
         };

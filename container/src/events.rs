@@ -150,6 +150,7 @@ mod tests {
                     isolated: false,
                     network: "host",
                     user: "1000:1000".to_owned(),
+                    sandbox: None,
                     container: None,
                 },
             },

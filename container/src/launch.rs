@@ -81,7 +81,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
         Interrupts::watch().context(|| Error::infrastructure("cannot watch for signals"))?;
     let settings = &request.settings;
     let runtime = Runtime::choose(settings.runtime, &settings.image).await?;
-    runtime.require(settings.network)?;
+    runtime.require(settings)?;
 
     // Dropped in reverse: the folder with the socket goes last.
     let run = RunId::random().context(no_randomness)?;

@@ -22,6 +22,7 @@ mod paint;
 mod process;
 mod progress;
 mod runtime;
+mod sandbox;
 mod spec;
 mod standin;
 mod state;
@@ -48,6 +49,9 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
     if args.get(1).is_some_and(|arg| arg == AGENT_RUNNER) {
         let runner = SelfCommand::this_program([AGENT_RUNNER.into()]);
         return drawbridge_runner::main_impl(&runner, args.into_iter().skip(2));
+    }
+    if args.get(1).is_some_and(|arg| arg == sandbox::SUBCOMMAND) {
+        return sandbox::main(args.into_iter().skip(2));
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

@@ -69,10 +69,15 @@ impl Argv {
         }
     }
 
+    /// This program, with these arguments.
+    pub(crate) fn this_program<I: Into<OsString>>(args: impl IntoIterator<Item = I>) -> Self {
+        let this = SelfCommand::this_program(args.into_iter().map(Into::into));
+        Self::new(this.program, this.arguments)
+    }
+
     /// This program's own runner, with these arguments.
     pub(crate) fn runner<I: Into<OsString>>(args: impl IntoIterator<Item = I>) -> Self {
-        let this = SelfCommand::this_program([AGENT_RUNNER.into()]);
-        let mut argv = Self::new(this.program, this.arguments);
+        let mut argv = Self::this_program([AGENT_RUNNER]);
         argv.args.extend(args.into_iter().map(Into::into));
         argv
     }

@@ -8,8 +8,9 @@ mod engine;
 
 use serde::Serialize;
 
-use crate::config::{NetworkChoice, RuntimeChoice};
+use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
 use crate::error::{Error, Result};
+use crate::sandbox;
 use crate::spec::{ImageRef, Network, RunSpec, User};
 
 pub(crate) use docker::run_args;
@@ -64,34 +65,42 @@ impl Runtime {
     }
 
     /// Refuses what this runtime cannot give, rather than to run with less.
-    pub(crate) fn require(&self, network: NetworkChoice) -> Result<()> {
-        let Self::Container(engine, facts) = self else {
-            return Ok(());
-        };
-        let program = engine.program();
-        if let Some(missing) = facts.lacks.first() {
-            let what = format!("the {program} engine cannot enforce {missing}");
-            return Err(Error::not_started(what)
-                .hint("see `docker info` for its warnings; cgroups may be missing"));
+    pub(crate) fn require(&self, settings: &RunSettings) -> Result<()> {
+        match (self, settings.sandbox) {
+            (Self::Container(engine, facts), _) => {
+                require_container(*engine, facts, settings.network)
+            }
+            (Self::Host, SandboxChoice::Landlock) => sandbox::require(),
+            (Self::Host, SandboxChoice::Off) => Ok(()),
         }
-        if facts.is_in_vm && network == NetworkChoice::Sealed {
-            let what = format!("the {program} engine runs in a virtual machine");
-            return Err(Error::not_started(what)
-                .caused_by("a socket cannot be mounted there")
-                .hint("choose --network bridge, which is open to the internet"));
-        }
-        if facts.is_rootless && *engine == Engine::Docker {
-            return Err(Error::not_started("rootless Docker is not supported")
-                .caused_by("the agent would be root inside, or could not write your files")
-                .hint("use podman, which maps your own user, or a Docker engine with root"));
-        }
-        if network == NetworkChoice::Bridge && *engine == Engine::Podman {
-            return Err(Error::not_started(
-                "podman is supported with --network sealed only",
-            ));
-        }
-        Ok(())
     }
+}
+
+/// What an engine has to be able to do for a run.
+fn require_container(engine: Engine, facts: &Facts, network: NetworkChoice) -> Result<()> {
+    let program = engine.program();
+    if let Some(missing) = facts.lacks.first() {
+        let what = format!("the {program} engine cannot enforce {missing}");
+        return Err(Error::not_started(what)
+            .hint("see `docker info` for its warnings; cgroups may be missing"));
+    }
+    if facts.is_in_vm && network == NetworkChoice::Sealed {
+        let what = format!("the {program} engine runs in a virtual machine");
+        return Err(Error::not_started(what)
+            .caused_by("a socket cannot be mounted there")
+            .hint("choose --network bridge, which is open to the internet"));
+    }
+    if facts.is_rootless && engine == Engine::Docker {
+        return Err(Error::not_started("rootless Docker is not supported")
+            .caused_by("the agent would be root inside, or could not write your files")
+            .hint("use podman, which maps your own user, or a Docker engine with root"));
+    }
+    if network == NetworkChoice::Bridge && engine == Engine::Podman {
+        return Err(Error::not_started(
+            "podman is supported with --network sealed only",
+        ));
+    }
+    Ok(())
 }
 
 /// How far an agent is shut off, as it really is for this run.
@@ -104,6 +113,9 @@ pub(crate) struct Isolation {
     pub(crate) network: &'static str,
     /// User and group of the agent; of the launcher on the host.
     pub(crate) user: String,
+    /// What shuts off an agent on the host; absent in a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sandbox: Option<&'static str>,
     /// What a container adds; absent on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<ContainerIsolation>,
@@ -130,6 +142,7 @@ impl Isolation {
     pub(crate) fn of_container(spec: &RunSpec) -> Self {
         Self {
             isolated: true,
+            sandbox: None,
             network: match spec.network {
                 Network::Sealed => "sealed",
                 Network::Bridge { .. } => "bridge",
@@ -150,9 +163,13 @@ impl Isolation {
     }
 
     /// What the host runtime has to offer.
-    pub(crate) fn of_host() -> Self {
+    pub(crate) fn of_host(sandbox: SandboxChoice) -> Self {
         Self {
             isolated: false,
+            sandbox: match sandbox {
+                SandboxChoice::Landlock => Some("landlock"),
+                SandboxChoice::Off => None,
+            },
             network: "host",
             user: User::of_launcher().to_string(),
             container: None,
@@ -163,9 +180,14 @@ impl Isolation {
 impl std::fmt::Display for Isolation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Some(container) = &self.container else {
-            return f.write_str(
-                "NOT isolated: the agent runs on this machine as you, with all your files",
-            );
+            f.write_str("NOT isolated by a container: the agent runs on this machine as you")?;
+            return f.write_str(match self.sandbox {
+                Some(_) => {
+                    "; Landlock lets it write to its own folders only, connect over TCP to the \
+                     proxy only, and hides files that are known to hold secrets"
+                }
+                None => ", and nothing keeps it from your files and the network",
+            });
         };
         write!(
             f,

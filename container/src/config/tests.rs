@@ -54,6 +54,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     pids = 64 (/etc/drawbridge.toml)
     tmp-size = 512m (default)
     tmp-exec = true (default)
+    sandbox = landlock (default)
     timeout = 2h (default)
     idle-timeout = 30m (default)
     "#);
@@ -75,7 +76,7 @@ fn unknown_names_are_refused_with_place_and_accepted_values() {
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memroy = '1g'"), @r#"
     /etc/drawbridge.toml: unknown key "memroy" in [run]
-    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, timeout, idle-timeout
+    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memory = ['1g']"), @r#"
     /etc/drawbridge.toml: key "memory" in [run] is a array, not a single value

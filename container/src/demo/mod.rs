@@ -13,7 +13,7 @@ use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{AgentKind, RunRecord};
 use tokio::sync::mpsc;
 
-use crate::config::{Key, RunSettings, default_image};
+use crate::config::{Key, RunSettings, SandboxChoice, default_image};
 use crate::error::{Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups::{FollowUp, Source};
@@ -21,6 +21,7 @@ use crate::launch::{Request, launch};
 use crate::output::data_line;
 use crate::paint::Paint;
 use crate::runtime::Runtime;
+use crate::sandbox;
 use crate::standin::StandIn;
 use crate::state::State;
 use crate::{block_on, orphans};
@@ -120,8 +121,14 @@ impl Place {
     }
 
     fn on_this_machine(reason: &str) -> Result<Self> {
+        let mut settings = settings("host")?;
+        // The demonstration's own agent is harmless, and it has to work on
+        // systems without Landlock too.
+        if sandbox::require().is_err() {
+            settings.sandbox = SandboxChoice::Off;
+        }
         Ok(Self {
-            settings: settings("host")?,
+            settings,
             is_sealed: false,
             description: format!("a process on this machine, NOT isolated ({reason})"),
         })

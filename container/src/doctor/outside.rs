@@ -22,7 +22,7 @@ pub(crate) async fn look(
     )];
     let runtime = Runtime::choose(settings.runtime, &settings.image).await;
     let runtime = runtime.and_then(|runtime| {
-        runtime.require(settings.network)?;
+        runtime.require(settings)?;
         Ok(runtime)
     });
     match &runtime {

@@ -1,6 +1,7 @@
 //! Where the proxy waits for one run, and how the runner finds it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 
 use drawbridge_proxy::bind::{HostFacts, choose_address};
 use drawbridge_proxy::session::{ListenerId, SessionGuard};
@@ -68,6 +69,14 @@ impl Endpoint {
     /// The only listener on which the run's session is good.
     pub(crate) const fn listener(&self) -> ListenerId {
         self.listener.id()
+    }
+
+    /// The TCP port, if it has one.
+    pub(crate) const fn port(&self) -> Option<NonZeroU16> {
+        match self.kind {
+            Kind::Socket => None,
+            Kind::Bridge(address) | Kind::Loopback(address) => NonZeroU16::new(address.port()),
+        }
     }
 
     pub(crate) const fn is_socket(&self) -> bool {

@@ -1,15 +1,18 @@
 //! What is about to be started, settled before anything is.
 
+use std::path::PathBuf;
+
 use drawbridge_shared::ids::{GroupName, RunId};
 use drawbridge_shared::protocol::{AgentOptions, RunInput, RunOptions, RunPaths};
 use tokio::process::Command;
 
 use super::Endpoint;
-use crate::config::RunSettings;
+use crate::config::{RunSettings, SandboxChoice};
 use crate::error::{Context, Error, Result};
 use crate::events::Event;
 use crate::process::Argv;
 use crate::runtime::{Engine, Isolation, Runtime, run_args};
+use crate::sandbox::Sandbox;
 use crate::spec::{
     Access, HOME, IPC, Limits, Mount, RunSpec, SOCKET_FOLDER, Scratch, TimeZone, User, WORKSPACE,
 };
@@ -29,7 +32,8 @@ pub(super) struct Plan {
 enum Kind {
     /// A container with this name.
     Container(Engine, String),
-    Host,
+    /// A process with this folder for temporary files.
+    Host { scratch: PathBuf },
 }
 
 impl Plan {
@@ -70,7 +74,24 @@ impl Plan {
                 let isolation = Isolation::of_container(&spec);
                 (argv, isolation, Kind::Container(*engine, spec.name))
             }
-            Runtime::Host => (Argv::runner(["run"]), Isolation::of_host(), Kind::Host),
+            Runtime::Host => {
+                let scratch = folder.scratch()?;
+                let runner = Argv::runner(["run"]);
+                let argv = match (settings.sandbox, endpoint.port()) {
+                    (SandboxChoice::Landlock, Some(port)) => {
+                        let write = [
+                            group.workspace(),
+                            group.home(),
+                            group.ipc(),
+                            scratch.clone(),
+                        ];
+                        Sandbox::new(write.into(), state.root(), port).around(runner)
+                    }
+                    _ => runner,
+                };
+                let isolation = Isolation::of_host(settings.sandbox);
+                (argv, isolation, Kind::Host { scratch })
+            }
         };
         Ok(Self {
             run: run.clone(),
@@ -95,7 +116,7 @@ impl Plan {
     pub(super) const fn runtime(&self) -> &'static str {
         match &self.kind {
             Kind::Container(engine, _) => engine.program(),
-            Kind::Host => "host",
+            Kind::Host { .. } => "host",
         }
     }
 
@@ -103,14 +124,18 @@ impl Plan {
     pub(super) fn container(&self) -> Option<(Engine, &str)> {
         match &self.kind {
             Kind::Container(engine, name) => Some((*engine, name)),
-            Kind::Host => None,
+            Kind::Host { .. } => None,
         }
     }
 
     pub(super) fn command(&self) -> Command {
         match &self.kind {
             Kind::Container(..) => self.argv.engine_command(),
-            Kind::Host => self.argv.host_command(),
+            Kind::Host { scratch } => {
+                let mut command = self.argv.host_command();
+                command.env("TMPDIR", scratch);
+                command
+            }
         }
     }
 

@@ -164,6 +164,13 @@ impl RunFolder {
             .context(|| Error::not_started("cannot make the folders of the run"))
     }
 
+    /// A folder for temporary files that is removed with this folder.
+    pub(crate) fn scratch(&self) -> Result<PathBuf> {
+        let path = self.path.join("tmp");
+        create_private(&path).context(|| Error::not_started("cannot make the run's tmp folder"))?;
+        Ok(path)
+    }
+
     /// Writes down what has to be stopped, before it is started.
     pub(crate) fn note_container(&mut self, engine: &str, name: &str) -> Result<()> {
         self.record.engine = Some(engine.to_owned());
