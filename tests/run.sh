@@ -33,7 +33,7 @@ main() {
     trap finish EXIT
 
     step "system packages" install_packages
-    step "crate sources" cargo fetch --locked
+    step "crate sources" fetch_crates
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" \
@@ -48,6 +48,7 @@ main() {
     step "image claude" drawbridge build-image claude --agent-binary "$CLAUDE" --offline
     step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
         cargo test --workspace --locked --no-fail-fast
+    step "fuzzing, $FUZZ_SECONDS s per target" proxy/fuzz/run.sh "$FUZZ_SECONDS"
     step "demo" cargo run --release --locked -- demo
 }
 
@@ -108,6 +109,7 @@ install_packages() {
     need busybox busybox-static
     need debootstrap debootstrap
     need cc gcc libc6-dev
+    need c++ g++
     need npm npm
     need git git
     # The image takes busybox as it is, so a dynamic one will not do.
@@ -120,6 +122,11 @@ install_packages() {
     fi
     apt-get update
     apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+fetch_crates() {
+    cargo fetch --locked
+    cargo fetch --locked --manifest-path proxy/fuzz/Cargo.toml
 }
 
 install_cargo_deny() {

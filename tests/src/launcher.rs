@@ -97,6 +97,12 @@ impl Launcher {
         self.folder.path().join("state")
     }
 
+    /// The working directory of its commands.
+    #[must_use]
+    pub fn working_directory(&self) -> PathBuf {
+        self.folder.path().join("cwd")
+    }
+
     /// A group's folder.
     #[must_use]
     pub fn group(&self, name: &str) -> PathBuf {
@@ -115,7 +121,7 @@ impl Launcher {
             .env("DRAWBRIDGE_STATE_DIR", self.state())
             .env("ANTHROPIC_BASE_URL", &self.upstream)
             .env(self.credential.variable(), self.credential.secret())
-            .current_dir(self.folder.path().join("cwd"));
+            .current_dir(self.working_directory());
         command
     }
 

@@ -103,6 +103,8 @@ pub enum Answer {
     },
     /// Resets the connection without a word.
     Reset,
+    /// Never says a word; waits until the client gives up.
+    Silence,
 }
 
 impl Answer {
@@ -176,6 +178,10 @@ fn answer(turn: &Turn<'_>, answer: Answer, exchange: &mut Exchange<'_>) -> io::R
             return exchange.respond(*status, &headers, body);
         }
         Answer::Reset => return exchange.reset(),
+        Answer::Silence => {
+            exchange.wait_until_client_leaves();
+            return Ok(());
+        }
         Answer::Tool { name, input } => (
             json!({ "type": "tool_use", "id": next_id("toolu"), "name": name, "input": input }),
             "tool_use",

@@ -11,12 +11,19 @@ pub(crate) const TESTS: &[Test] = &[
     ("upstream_401", |setting| {
         refused(setting, 401, "authentication_error")
     }),
+    ("upstream_403", |setting| {
+        refused(setting, 403, "permission_error")
+    }),
+    ("upstream_529", |setting| {
+        refused(setting, 529, "overloaded_error")
+    }),
     ("upstream_429", |setting| {
         refused(setting, 429, "rate_limit_error")
     }),
     ("upstream_500", |setting| refused(setting, 500, "api_error")),
     ("upstream_drops_a_stream_once", upstream_drops_a_stream_once),
     ("upstream_resets_once", upstream_resets_once),
+    ("upstream_is_silent_once", upstream_is_silent_once),
 ];
 
 fn refused(setting: Setting, status: u16, kind: &'static str) {
@@ -57,6 +64,11 @@ fn upstream_resets_once(setting: Setting) {
     fails_once(setting, || Answer::Reset);
 }
 
+/// The proxy gives up at its deadline, and nothing needs a restart.
+fn upstream_is_silent_once(setting: Setting) {
+    fails_once(setting, || Answer::Silence);
+}
+
 /// A dropped connection is tried again by the agent, or reported; in neither
 /// case does it hang, and half an answer is never given as a whole one.
 fn fails_once(setting: Setting, failure: fn() -> Answer) {
@@ -69,6 +81,8 @@ fn fails_once(setting: Setting, failure: fn() -> Answer) {
         }
     });
     let launcher = Launcher::new(setting.credential, &model);
+    let file = launcher.working_directory().join("drawbridge.toml");
+    std::fs::write(file, "[proxy]\ndeadlines = { first-byte = \"2s\" }\n").unwrap();
     let mut run = launcher.start(&[&setting.flags()[..], &["--prompt", "go"]].concat());
     run.0.close_stdin();
     let ended = run.0.wait();

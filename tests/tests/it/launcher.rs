@@ -214,6 +214,33 @@ fn a_wrong_choice_is_named_with_the_accepted_ones() {
 }
 
 #[test]
+fn an_unknown_key_or_value_in_the_configuration_is_named_with_its_file() {
+    let model = echo();
+    let launcher = Launcher::new(Credential::ApiKey, &model);
+    let file = launcher.working_directory().join("drawbridge.toml");
+    let cases = [
+        ("[run]\nagnet = \"builtin\"\n", ["agnet", "agent"]),
+        ("[run]\nnetwork = \"open\"\n", ["open", "sealed"]),
+        ("[proxxy]\nport = 1\n", ["proxxy", "proxy"]),
+        ("[proxy]\nportt = 1\n", ["portt", "proxy"]),
+    ];
+    for (text, words) in cases {
+        fs::write(&file, text).unwrap();
+        let ended = launcher.run(&host(&["--prompt", "go"]));
+        assert_eq!(
+            (ended.code, ended.out.as_str()),
+            (2, ""),
+            "{text}: {}",
+            ended.err
+        );
+        let is_named = |word: &&str| ended.err.contains(*word);
+        assert!(words.iter().all(is_named), "{text}: {}", ended.err);
+        assert!(ended.err.contains("drawbridge.toml"), "{}", ended.err);
+    }
+    assert_eq!(model.requests().len(), 0);
+}
+
+#[test]
 fn an_empty_prompt_and_a_bad_group_are_refused() {
     let model = echo();
     let launcher = Launcher::new(Credential::ApiKey, &model);

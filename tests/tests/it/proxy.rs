@@ -240,6 +240,11 @@ fn the_key_is_in_no_output_and_no_command_line() {
     let id = proxy.program.id();
     let ended = proxy.stop();
     assert_eq!(ended.code, 0, "{id} {}", ended.err);
+    assert!(
+        !ended.err.contains('\u{1b}'),
+        "colours in a file: {}",
+        ended.err
+    );
     canary.assert_absent("the log", ended.out + &ended.err);
 }
 
