@@ -175,8 +175,12 @@ impl Claude {
         self.write(&line)
     }
 
+    fn is_working(&self) -> bool {
+        self.busy || !self.receipts.is_empty()
+    }
+
     fn interrupt(&mut self) -> Result<(), Failure> {
-        self.interrupted = self.busy;
+        self.interrupted = self.is_working();
         self.write(&wire::control_request(&json!({ "subtype": "interrupt" })))
     }
 
@@ -321,10 +325,10 @@ impl Claude {
 
     /// The run is to end now: interrupt, end of input, TERM, KILL.
     async fn stop(mut self, link: &AgentLink) -> Result<End, Failure> {
-        if self.busy {
+        if self.is_working() {
             self.interrupt()?;
             let wind_down = async {
-                while self.busy {
+                while self.is_working() {
                     match self.child.next().await {
                         ChildEvent::Line(line) => self.line(line, link).await?,
                         ChildEvent::Exited(_) => break,

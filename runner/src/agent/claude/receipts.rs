@@ -25,6 +25,10 @@ impl Receipts {
         self.unconfirmed.push(message);
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.unconfirmed.is_empty()
+    }
+
     pub(super) fn turn_begins(&mut self) {
         self.turn_is_open = true;
     }
