@@ -36,8 +36,8 @@ pub(crate) struct Inbox {
     waiting: VecDeque<Pending>,
     /// Files that could not be taken, so that each is reported once.
     stuck: BTreeSet<Pending>,
-    /// Files that wait and are known to be messages, not requests.
-    known_messages: BTreeSet<Pending>,
+    /// Files that wait and are known not to be urgent.
+    not_urgent: BTreeSet<Pending>,
     /// Files behind each message that the agent has not confirmed.
     taken: HashMap<MessageId, Vec<TakenFile>>,
     watch: FolderWatch,
@@ -77,7 +77,7 @@ impl Inbox {
             run_id,
             waiting: VecDeque::new(),
             stuck: BTreeSet::new(),
-            known_messages: BTreeSet::new(),
+            not_urgent: BTreeSet::new(),
             taken: HashMap::new(),
         })
     }
@@ -119,17 +119,17 @@ impl Inbox {
         (joined, requests)
     }
 
-    /// Takes what comes next. Without room for messages only requests are
-    /// taken, past the messages that wait.
+    /// Takes what comes next. Without room for messages only what is urgent is
+    /// taken, past all that waits: what ends a turn must not wait for its end.
     pub(crate) fn take(&mut self, has_room: bool) -> Option<Incoming> {
         let file = if has_room {
             self.take_next(true)?
         } else {
-            // The list without messages is of no use to the next call.
+            // The list of urgent files is of no use to the next call.
             self.waiting.clear();
-            let request = self.take_next(false);
+            let urgent = self.take_next(false);
             self.waiting.clear();
-            request?
+            urgent?
         };
         if let HostMessage::Message { text, attachments } = &file.message {
             let message = UserMessage {
@@ -180,13 +180,13 @@ impl Inbox {
         }
     }
 
-    fn take_next(&mut self, messages_too: bool) -> Option<TakenFile> {
+    fn take_next(&mut self, all: bool) -> Option<TakenFile> {
         loop {
             if self.waiting.is_empty() {
-                self.read_folder(messages_too);
+                self.read_folder(all);
             }
             let next = self.waiting.pop_front()?;
-            if !messages_too && self.is_message(&next) {
+            if !all && self.can_wait(&next) {
                 continue;
             }
             match self.folder.take(&next) {
@@ -201,27 +201,29 @@ impl Inbox {
         }
     }
 
-    /// Whether a file is a message, which can wait. What cannot be read is
-    /// taken, to be set aside.
-    fn is_message(&mut self, file: &Pending) -> bool {
-        let is_message = matches!(self.folder.peek(file), Some(HostMessage::Message { .. }));
-        if is_message {
-            self.known_messages.insert(file.clone());
+    /// Whether a file is not urgent. What cannot be read is taken at once, to be
+    /// set aside.
+    fn can_wait(&mut self, file: &Pending) -> bool {
+        let can_wait = match self.folder.peek(file) {
+            None | Some(HostMessage::Interrupt | HostMessage::Cancel) => false,
+            Some(_) => true,
+        };
+        if can_wait {
+            self.not_urgent.insert(file.clone());
         }
-        is_message
+        can_wait
     }
 
-    /// Lists what waits, in order; without messages, those known to be some are
-    /// left out.
-    fn read_folder(&mut self, messages_too: bool) {
+    /// Lists what waits, in order; or only what may be urgent.
+    fn read_folder(&mut self, all: bool) {
         match self.folder.pending() {
             Ok(mut pending) => {
                 self.stuck
                     .retain(|file| pending.binary_search(file).is_ok());
-                self.known_messages
+                self.not_urgent
                     .retain(|file| pending.binary_search(file).is_ok());
                 pending.retain(|file| {
-                    let can_wait = !messages_too && self.known_messages.contains(file);
+                    let can_wait = !all && self.not_urgent.contains(file);
                     !can_wait && !self.stuck.contains(file)
                 });
                 self.waiting = pending.into();

@@ -86,8 +86,8 @@ struct Claude {
     /// When to take silence for idleness, in a version that does not report it.
     quiet_at: Option<Instant>,
     last_result_failed: bool,
-    /// Cost so far; Claude Code reports the sum.
-    cost_usd: f64,
+    /// Cost so far. At the start of a resumed conversation it is not known.
+    cost_usd: Option<f64>,
 }
 
 enum End {
@@ -114,7 +114,7 @@ impl Claude {
             reports_state: false,
             quiet_at: None,
             last_result_failed: false,
-            cost_usd: 0.0,
+            cost_usd: resume.is_none().then_some(0.0),
         };
         claude.write(&wire::initialize(spec.append_system_prompt.as_deref()))?;
         Ok(claude)
@@ -311,14 +311,12 @@ impl Claude {
 
     fn turn_end(&mut self, result: &TurnResult) -> TurnEnd {
         let interrupted = std::mem::take(&mut self.interrupted);
-        let cost = result
-            .total_cost_usd
-            .map(|total| (total - self.cost_usd).max(0.0));
-        self.cost_usd = result.total_cost_usd.unwrap_or(self.cost_usd);
+        let cost_usd = meaning::cost(result, self.cost_usd);
+        self.cost_usd = result.total_cost_usd.or(self.cost_usd);
         TurnEnd {
             outcome: meaning::outcome(result, interrupted),
             usage: result.usage.map(Into::into),
-            cost_usd: cost,
+            cost_usd,
             model_calls: result.num_turns,
         }
     }

@@ -119,7 +119,11 @@ fn a_cleared_conversation_is_not_resumed() {
     let group = Group::new();
     let run = group.run(&group.claude("one", "flags"));
     run.answer();
+    // In this order: what comes before the request is for the old conversation.
+    group.input_file("0.json", &json!({ "type": "set_model", "model": "m" }));
+    group.input_file("00.json", &json!({ "type": "message", "text": "before" }));
     group.input_file("1.json", &json!({ "type": "clear" }));
+    assert!(run.answer().contains("--resume="));
     let record = run.record();
     assert_eq!(record.details.kind, Some(RecordKind::Cleared));
     assert_eq!(record.new_session_id, None);

@@ -22,6 +22,14 @@ pub(super) fn outcome(result: &TurnResult, interrupted: bool) -> Outcome {
     }
 }
 
+/// What the turn cost, given the sum before it.
+pub(super) fn cost(result: &TurnResult, before: Option<f64>) -> Option<f64> {
+    let share = result.model_usage_since_last_result.as_ref();
+    share
+        .map(|models| models.values().map(|model| model.cost_usd).sum())
+        .or_else(|| Some((result.total_cost_usd? - before?).max(0.0)))
+}
+
 /// What the agent itself says and does. A subagent's text and an error in the
 /// model's place are not its speech.
 pub(super) fn activities(assistant: Assistant) -> Vec<Activity> {
@@ -135,6 +143,20 @@ mod tests {
         assert_eq!(outcome(&result(new), false), Outcome::Interrupted);
         assert_eq!(outcome(&result(old), true), Outcome::Interrupted);
         assert!(matches!(outcome(&result(old), false), Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn a_turns_cost_is_its_share_of_the_sum() {
+        let old = r#"{"total_cost_usd":0.75}"#;
+        assert_eq!(cost(&result(old), Some(0.5)), Some(0.25));
+        assert_eq!(
+            cost(&result(old), None),
+            None,
+            "the sum includes earlier runs"
+        );
+        let new = r#"{"total_cost_usd":9.0,"model_usage_since_last_result":
+            {"a":{"costUSD":0.5},"b":{"costUSD":0.25}}}"#;
+        assert_eq!(cost(&result(new), None), Some(0.75));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! New message types, states and fields appear with every release, so nothing
 //! here is closed: what is not known is [`Message::Other`].
 
+use std::collections::HashMap;
 use std::fmt;
 
 use drawbridge_shared::json;
@@ -133,8 +134,18 @@ pub(super) struct TurnResult {
     pub(super) terminal_reason: Option<String>,
     pub(super) startup_failure_reason: Option<String>,
     pub(super) num_turns: Option<u32>,
+    /// The sum over the process, and with a resumed conversation over all of it.
     pub(super) total_cost_usd: Option<f64>,
+    /// The turn's share of it, by model; not in older versions.
+    pub(super) model_usage_since_last_result: Option<HashMap<String, ModelUsage>>,
     pub(super) usage: Option<TurnUsage>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ModelUsage {
+    #[serde(rename = "costUSD")]
+    pub(super) cost_usd: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
