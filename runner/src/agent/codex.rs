@@ -1,13 +1,386 @@
-//! Not there yet.
+//! Codex over its app-server protocol, as recorded from version 0.169.0.
+//!
+//! One process serves the whole conversation. A message that comes while a turn
+//! runs steers that turn. A message is received when Codex reports it as an item
+//! of the conversation, under the id we gave it.
 
+mod launch;
+mod turn;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
 
-use super::{AgentLink, AgentSpec, Failure};
+use super::rpc::{Incoming, Peer, RpcError};
+use super::{
+    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd,
+    UserMessage,
+};
+use crate::child::{ExitReport, StopLadder};
+use turn::Turn;
 
-/// Drives the agent until its input is closed or it is told to stop.
-pub(super) async fn drive(_spec: AgentSpec, _link: AgentLink) -> Result<(), Failure> {
-    Err(Failure::new(
-        ErrorKind::StartUp,
-        "this agent is not there yet",
-    ))
+/// How long Codex may take for each step of its start.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an interrupted turn may take to end when the run is stopped.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
+/// How long Codex may linger once its input is closed.
+const LINGER: Duration = Duration::from_secs(10);
+/// The end of a stopped run; within what the supervisor grants.
+const STOP: StopLadder = StopLadder {
+    eof: Duration::from_secs(1),
+    term: Duration::from_secs(2),
+};
+
+/// Drives Codex until its input is closed or it is told to stop.
+pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
+    let mut peer = Peer::start(&spec.self_command, &launch::child_spec(&spec)?, false)?;
+    let stop = link.stop.clone();
+    let started = tokio::select! {
+        () = stop.cancelled() => None,
+        thread = begin(&mut peer, &spec, &link) => Some(thread),
+    };
+    let thread = match started {
+        Some(Ok(thread)) => thread,
+        Some(Err(failure)) => {
+            peer.stop(STOP).await;
+            return Err(failure);
+        }
+        None => {
+            peer.stop(STOP).await;
+            return Ok(());
+        }
+    };
+    let mut codex = Codex {
+        peer,
+        thread,
+        waiting: VecDeque::new(),
+        turn: None,
+        is_closed: false,
+        model: None,
+    };
+    codex.run(&mut link).await
+}
+
+/// Opens the conversation and returns its id.
+async fn begin(peer: &mut Peer, spec: &AgentSpec, link: &AgentLink) -> Result<String, Failure> {
+    let mut others = Vec::new();
+    let client = json!({"clientInfo": {
+        "name": "drawbridge", "title": "Drawbridge", "version": env!("CARGO_PKG_VERSION"),
+    }});
+    let hello = call(peer, "initialize", client, &mut others)
+        .await?
+        .map_err(start_failure)?;
+    peer.notify("initialized", json!({}))?;
+    if let Some(version) = launch::version(&hello) {
+        link.tell(AgentEvent::Version(version)).await;
+    }
+    let mut answer = None;
+    if let Some(id) = &spec.resume {
+        let mut params = launch::thread_params(spec);
+        params["threadId"] = id.as_str().into();
+        params["excludeTurns"] = true.into();
+        match call(peer, "thread/resume", params, &mut others).await? {
+            Ok(resumed) => answer = Some(resumed),
+            Err(error) if is_missing(&error) => {
+                link.tell(AgentEvent::SessionLost(id.clone())).await
+            }
+            Err(error) => return Err(start_failure(error)),
+        }
+    }
+    let answer = match answer {
+        Some(answer) => answer,
+        None => {
+            let params = launch::thread_params(spec);
+            let begun = call(peer, "thread/start", params, &mut others).await?;
+            begun.map_err(start_failure)?
+        }
+    };
+    let id: AgentSessionId = answer["thread"]["id"]
+        .as_str()
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| Failure::new(ErrorKind::StartUp, "codex gave its thread no usable id"))?;
+    link.tell(AgentEvent::Session(id.clone())).await;
+    for (method, params) in others {
+        warn_of_failed_tools(&method, &params, link).await;
+    }
+    Ok(id.to_string())
+}
+
+async fn call(
+    peer: &mut Peer,
+    method: &str,
+    params: Value,
+    others: &mut Vec<(String, Value)>,
+) -> Result<Result<Value, RpcError>, Failure> {
+    peer.call(method, params, START_DEADLINE, others).await
+}
+
+fn start_failure(error: RpcError) -> Failure {
+    let text = format!("codex cannot start: {}", error.in_words());
+    Failure::new(ErrorKind::StartUp, text)
+}
+
+/// Whether a conversation to resume does not exist; Codex has no code for it.
+fn is_missing(error: &RpcError) -> bool {
+    ["no rollout found", "thread not found", "invalid thread id"]
+        .iter()
+        .any(|text| error.message.contains(text))
+}
+
+struct Codex {
+    peer: Peer,
+    thread: String,
+    /// Messages for the next request, oldest first.
+    waiting: VecDeque<UserMessage>,
+    turn: Option<Turn>,
+    is_closed: bool,
+    /// Model for the turns to come.
+    model: Option<String>,
+}
+
+impl Codex {
+    async fn run(&mut self, link: &mut AgentLink) -> Result<(), Failure> {
+        let mut linger: Option<Instant> = None;
+        let mut has_commands = true;
+        loop {
+            self.pass_on(link).await?;
+            if self.is_closed && self.turn.is_none() && linger.is_none() {
+                self.peer.close();
+                linger = Some(Instant::now() + LINGER);
+            }
+            tokio::select! {
+                () = link.stop.cancelled() => return self.stop(link).await,
+                command = link.commands.recv(), if has_commands => match command {
+                    Some(AgentCommand::Send(message)) => self.waiting.push_back(message),
+                    Some(AgentCommand::Interrupt) => self.interrupt()?,
+                    Some(AgentCommand::Close) => self.is_closed = true,
+                    None => {
+                        has_commands = false;
+                        self.is_closed = true;
+                    }
+                },
+                incoming = self.peer.next() => match incoming {
+                    Incoming::Exited(report) => return self.exited(&report),
+                    incoming => self.incoming(incoming, link).await?,
+                },
+                () = sleep_until(linger.unwrap_or_else(Instant::now)), if linger.is_some() => {
+                    self.peer.stop(STOP).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Hands waiting messages to Codex as soon as it can take them.
+    async fn pass_on(&mut self, link: &AgentLink) -> Result<(), Failure> {
+        match &mut self.turn {
+            None if self.waiting.is_empty() => {}
+            None => {
+                link.tell(AgentEvent::Busy).await;
+                let mut turn = Turn::default();
+                // The first message begins the turn; the others steer it.
+                if let Some(message) = self.waiting.pop_front() {
+                    let mut params = input(&self.thread, &message);
+                    if let Some(model) = &self.model {
+                        params["model"] = model.as_str().into();
+                    }
+                    let request = self.peer.request("turn/start", params)?;
+                    turn.begun_by(request, message);
+                }
+                self.turn = Some(turn);
+            }
+            Some(turn) => {
+                if let Some(id) = turn.steerable() {
+                    while let Some(message) = self.waiting.pop_front() {
+                        let mut params = input(&self.thread, &message);
+                        params["expectedTurnId"] = id.as_str().into();
+                        let request = self.peer.request("turn/steer", params)?;
+                        turn.steered_by(request, message);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn interrupt(&mut self) -> Result<(), Failure> {
+        if let Some(turn) = &mut self.turn {
+            match turn.interrupt() {
+                Some(id) => {
+                    let params = json!({"threadId": self.thread, "turnId": id});
+                    self.peer.request("turn/interrupt", params)?;
+                }
+                // It has no id yet; it is interrupted when it has.
+                None => tracing::debug!("the turn to interrupt has not begun"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn incoming(&mut self, incoming: Incoming, link: &AgentLink) -> Result<(), Failure> {
+        match incoming {
+            Incoming::Response(id, result) => self.response(id, result, link).await,
+            Incoming::Request { id, method, .. } => match launch::approval(&method) {
+                Some(approval) => self.peer.answer(&id, &approval),
+                None => self.peer.refuse(&id, &method),
+            },
+            Incoming::Notification { method, params } => {
+                self.notification(&method, params, link).await
+            }
+            Incoming::Exited(_) => Ok(()),
+        }
+    }
+
+    async fn response(
+        &mut self,
+        id: u64,
+        result: Result<Value, RpcError>,
+        link: &AgentLink,
+    ) -> Result<(), Failure> {
+        let Some(turn) = &mut self.turn else {
+            return Ok(());
+        };
+        match result {
+            Ok(answer) => {
+                if turn.is_begun_by(id) {
+                    turn.set_id(answer["turn"]["id"].as_str());
+                }
+                if turn.wants_interrupt() {
+                    self.interrupt()?;
+                }
+            }
+            // A turn that has just ended cannot be steered; the message waits
+            // for the next one.
+            Err(error) => match turn.refused(id) {
+                Some((message, false)) => self.waiting.push_front(message),
+                Some((message, true)) => {
+                    let text = format!("codex refused the message: {}", error.in_words());
+                    link.tell(AgentEvent::Received(message.id)).await;
+                    self.end_turn(Outcome::Failed(Failure::new(ErrorKind::Api, text)), link)
+                        .await;
+                }
+                None => {}
+            },
+        }
+        Ok(())
+    }
+
+    async fn notification(
+        &mut self,
+        method: &str,
+        params: Value,
+        link: &AgentLink,
+    ) -> Result<(), Failure> {
+        let Some(turn) = &mut self.turn else {
+            warn_of_failed_tools(method, &params, link).await;
+            return Ok(());
+        };
+        match method {
+            "turn/started" => {
+                turn.set_id(params["turn"]["id"].as_str());
+                if turn.wants_interrupt() {
+                    self.interrupt()?;
+                }
+            }
+            "turn/completed" => {
+                if turn.is(params["turn"]["id"].as_str()) {
+                    let outcome = turn.outcome(&params["turn"]);
+                    self.end_turn(outcome, link).await;
+                }
+            }
+            "thread/tokenUsage/updated" => turn.count(&params["tokenUsage"]),
+            "thread/compacted" => activity(Activity::Compaction, link).await,
+            "error" if params["willRetry"] == true => {
+                let text = params["error"]["message"].as_str().unwrap_or_default();
+                activity(Activity::Retry(text.to_owned()), link).await;
+            }
+            "item/started" | "item/completed" => {
+                for event in turn.item(&params["item"], method == "item/completed") {
+                    link.tell(event).await;
+                }
+            }
+            _ => {
+                warn_of_failed_tools(method, &params, link).await;
+                activity(Activity::Other, link).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_turn(&mut self, outcome: Outcome, link: &AgentLink) {
+        let Some(turn) = self.turn.take() else { return };
+        let (usage, model_calls) = turn.usage();
+        let (begun_with, steered_with) = turn.unreceived();
+        link.tell(AgentEvent::TurnEnd(TurnEnd {
+            outcome,
+            usage,
+            cost_usd: None,
+            model_calls,
+        }))
+        .await;
+        // Its turn is over, so it is in the conversation, item or not.
+        for message in begun_with {
+            link.tell(AgentEvent::Received(message.id)).await;
+        }
+        // What the turn did not take any more begins the next one.
+        for message in steered_with.into_iter().rev() {
+            self.waiting.push_front(message);
+        }
+        if self.waiting.is_empty() {
+            link.tell(AgentEvent::Idle).await;
+        }
+    }
+
+    fn exited(&self, report: &ExitReport) -> Result<(), Failure> {
+        match self.turn {
+            Some(_) => Err(Failure::crash(self.peer.describe(report))),
+            None if self.is_closed || report.status.success() => Ok(()),
+            None => Err(Failure::crash(self.peer.describe(report))),
+        }
+    }
+
+    /// Ends the agent now; a running turn is interrupted first.
+    async fn stop(&mut self, link: &AgentLink) -> Result<(), Failure> {
+        if self.turn.is_some() {
+            self.interrupt()?;
+            let deadline = Instant::now() + INTERRUPT_GRACE;
+            while self.turn.is_some() {
+                tokio::select! {
+                    () = sleep_until(deadline) => break,
+                    incoming = self.peer.next() => match incoming {
+                        Incoming::Exited(_) => return Ok(()),
+                        incoming => self.incoming(incoming, link).await?,
+                    },
+                }
+            }
+        }
+        self.peer.stop(STOP).await;
+        Ok(())
+    }
+}
+
+fn input(thread: &str, message: &UserMessage) -> Value {
+    json!({
+        "threadId": thread,
+        "clientUserMessageId": message.id.0.to_string(),
+        "input": [{"type": "text", "text": message.text}],
+    })
+}
+
+async fn activity(activity: Activity, link: &AgentLink) {
+    link.tell(AgentEvent::Activity(activity)).await;
+}
+
+/// An agent without its tools works on silently, so the host has to be told.
+async fn warn_of_failed_tools(method: &str, params: &Value, link: &AgentLink) {
+    if method == "mcpServer/startupStatus/updated" && params["status"] == "failed" {
+        let name = params["name"].as_str().unwrap_or_default();
+        let error = params["error"].as_str().unwrap_or("no reason given");
+        let text = format!("the tools of {name} are missing: {error}");
+        link.tell(AgentEvent::Warning(text)).await;
+    }
 }

@@ -11,6 +11,7 @@ mod claude;
 mod codex;
 mod command;
 mod host_tools;
+mod rpc;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
