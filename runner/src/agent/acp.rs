@@ -1,13 +1,207 @@
-//! Not there yet.
+//! Any agent that speaks the Agent Client Protocol, version 1: opencode and
+//! Gemini CLI by profile, others by their command line.
+//!
+//! The protocol takes one prompt at a time, so what comes while the agent works
+//! waits for the end of the turn. It has no receipts either: a message counts as
+//! received when its turn has ended.
 
-use drawbridge_shared::protocol::ErrorKind;
+mod begin;
+mod profile;
+mod prompt;
 
-use super::{AgentLink, AgentSpec, Failure};
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::rpc::{Incoming, Peer, RpcError};
+use super::{Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, UserMessage};
+use crate::child::ExitReport;
+use begin::Begun;
+use profile::Profile;
+use prompt::Prompt;
+
+/// How long a cancelled turn may take to end when the run is stopped.
+const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Drives the agent until its input is closed or it is told to stop.
-pub(super) async fn drive(_spec: AgentSpec, _link: AgentLink) -> Result<(), Failure> {
-    Err(Failure::new(
-        ErrorKind::StartUp,
-        "this agent is not there yet",
-    ))
+pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
+    let profile = Profile::of(&spec)?;
+    let mut peer = Peer::start(&spec.self_command, &profile.child, true)?;
+    let stop = link.stop.clone();
+    let begun = tokio::select! {
+        () = stop.cancelled() => None,
+        begun = begin::begin(&mut peer, &spec, &link) => Some(begun),
+    };
+    let begun = match begun {
+        Some(Ok(begun)) => begun,
+        Some(Err(failure)) => {
+            peer.stop(profile.stop).await;
+            return Err(failure);
+        }
+        None => {
+            peer.stop(profile.stop).await;
+            return Ok(());
+        }
+    };
+    let mut acp = Acp {
+        peer,
+        profile,
+        begun,
+        waiting: VecDeque::new(),
+        prompt: None,
+    };
+    acp.run(&mut link).await
+}
+
+struct Acp {
+    peer: Peer,
+    profile: Profile,
+    begun: Begun,
+    /// Messages for the next prompt, oldest first.
+    waiting: VecDeque<UserMessage>,
+    prompt: Option<Prompt>,
+}
+
+impl Acp {
+    async fn run(&mut self, link: &mut AgentLink) -> Result<(), Failure> {
+        let mut is_closed = false;
+        let mut has_commands = true;
+        loop {
+            self.pass_on(link).await?;
+            if is_closed && self.prompt.is_none() {
+                self.peer.stop(self.profile.close).await;
+                return Ok(());
+            }
+            tokio::select! {
+                () = link.stop.cancelled() => return self.stop(link).await,
+                command = link.commands.recv(), if has_commands => match command {
+                    Some(AgentCommand::Send(message)) => self.waiting.push_back(message),
+                    Some(AgentCommand::Interrupt) => self.cancel()?,
+                    // It cannot; nobody asks it to.
+                    Some(AgentCommand::Compact(_)) => {}
+                    Some(AgentCommand::Close) => is_closed = true,
+                    None => {
+                        has_commands = false;
+                        is_closed = true;
+                    }
+                },
+                incoming = self.peer.next() => match incoming {
+                    Incoming::Exited(report) => return self.exited(&report),
+                    incoming => self.incoming(incoming, link).await?,
+                },
+            }
+        }
+    }
+
+    /// Begins a turn with all that waits, if none runs.
+    async fn pass_on(&mut self, link: &AgentLink) -> Result<(), Failure> {
+        if self.prompt.is_some() || self.waiting.is_empty() {
+            return Ok(());
+        }
+        link.tell(AgentEvent::Busy).await;
+        let messages: Vec<_> = self.waiting.drain(..).collect();
+        let texts = messages.iter().map(|message| message.text.as_str());
+        // The protocol has no place for instructions, so they come first.
+        let texts = self.begun.instructions.as_deref().into_iter().chain(texts);
+        let blocks: Vec<_> = texts
+            .map(|text| json!({"type": "text", "text": text}))
+            .collect();
+        let params = json!({"sessionId": self.begun.session, "prompt": blocks});
+        let request = self.peer.request("session/prompt", params)?;
+        self.begun.instructions = None;
+        self.prompt = Some(Prompt::new(request, messages));
+        Ok(())
+    }
+
+    fn cancel(&self) -> Result<(), Failure> {
+        if self.prompt.is_none() {
+            return Ok(());
+        }
+        let params = json!({"sessionId": self.begun.session});
+        self.peer.notify("session/cancel", params)
+    }
+
+    async fn incoming(&mut self, incoming: Incoming, link: &AgentLink) -> Result<(), Failure> {
+        match incoming {
+            Incoming::Response(id, result) => self.response(id, result, link).await,
+            Incoming::Request { id, method, params } => match approval(&method, &params) {
+                Some(approval) => self.peer.answer(&id, &approval)?,
+                None => self.peer.refuse(&id, &method)?,
+            },
+            Incoming::Notification { method, params } if method == "session/update" => {
+                let events = match &mut self.prompt {
+                    Some(prompt) => prompt.update(&params["update"]),
+                    None => Vec::new(),
+                };
+                for activity in events {
+                    link.tell(AgentEvent::Activity(activity)).await;
+                }
+            }
+            Incoming::Notification { .. } => {
+                link.tell(AgentEvent::Activity(Activity::Other)).await;
+            }
+            Incoming::Exited(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn response(&mut self, id: u64, result: Result<Value, RpcError>, link: &AgentLink) {
+        let Some(prompt) = self.prompt.take_if(|prompt| prompt.request == id) else {
+            return;
+        };
+        let (end, received, warning) = prompt.end(result);
+        if let Some(warning) = warning {
+            link.tell(AgentEvent::Warning(warning)).await;
+        }
+        link.tell(AgentEvent::TurnEnd(end)).await;
+        for message in received {
+            link.tell(AgentEvent::Received(message.id)).await;
+        }
+        if self.waiting.is_empty() {
+            link.tell(AgentEvent::Idle).await;
+        }
+    }
+
+    fn exited(&self, report: &ExitReport) -> Result<(), Failure> {
+        if self.prompt.is_none() && report.status.success() {
+            return Ok(());
+        }
+        Err(Failure::crash(self.peer.describe(report)))
+    }
+
+    /// Ends the agent now; a running turn is cancelled first.
+    async fn stop(&mut self, link: &AgentLink) -> Result<(), Failure> {
+        self.cancel()?;
+        let deadline = Instant::now() + CANCEL_GRACE;
+        while self.prompt.is_some() {
+            tokio::select! {
+                () = sleep_until(deadline) => break,
+                incoming = self.peer.next() => match incoming {
+                    Incoming::Exited(_) => return Ok(()),
+                    incoming => self.incoming(incoming, link).await?,
+                },
+            }
+        }
+        self.peer.stop(self.profile.stop).await;
+        Ok(())
+    }
+}
+
+/// The answer to a request for permission: the widest one that is offered. The
+/// container is the sandbox. `None` for requests that nobody here can serve.
+fn approval(method: &str, params: &Value) -> Option<Value> {
+    if method != "session/request_permission" {
+        return None;
+    }
+    let options = params["options"].as_array()?;
+    let chosen = ["allow_always", "allow_once"]
+        .iter()
+        .find_map(|kind| options.iter().find(|option| option["kind"] == **kind));
+    Some(match chosen {
+        Some(option) => json!({"outcome": {
+            "outcome": "selected", "optionId": option["optionId"],
+        }}),
+        None => json!({"outcome": {"outcome": "cancelled"}}),
+    })
 }

@@ -4,13 +4,13 @@
 //! runs steers that turn. A message is received when Codex reports it as an item
 //! of the conversation, under the id we gave it.
 
+mod begin;
 mod launch;
 mod turn;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -21,10 +21,9 @@ use super::{
     UserMessage,
 };
 use crate::child::{ExitReport, StopLadder};
+use begin::warn_of_failed_tools;
 use turn::Turn;
 
-/// How long Codex may take for each step of its start.
-const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long an interrupted turn may take to end when the run is stopped.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 /// How long Codex may linger once its input is closed.
@@ -41,7 +40,7 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
     let stop = link.stop.clone();
     let started = tokio::select! {
         () = stop.cancelled() => None,
-        thread = begin(&mut peer, &spec, &link) => Some(thread),
+        thread = begin::begin(&mut peer, &spec, &link) => Some(thread),
     };
     let thread = match started {
         Some(Ok(thread)) => thread,
@@ -60,75 +59,9 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
         waiting: VecDeque::new(),
         turn: None,
         is_closed: false,
-        model: None,
+        compaction: Compaction::No,
     };
     codex.run(&mut link).await
-}
-
-/// Opens the conversation and returns its id.
-async fn begin(peer: &mut Peer, spec: &AgentSpec, link: &AgentLink) -> Result<String, Failure> {
-    let mut others = Vec::new();
-    let client = json!({"clientInfo": {
-        "name": "drawbridge", "title": "Drawbridge", "version": env!("CARGO_PKG_VERSION"),
-    }});
-    let hello = call(peer, "initialize", client, &mut others)
-        .await?
-        .map_err(start_failure)?;
-    peer.notify("initialized", json!({}))?;
-    if let Some(version) = launch::version(&hello) {
-        link.tell(AgentEvent::Version(version)).await;
-    }
-    let mut answer = None;
-    if let Some(id) = &spec.resume {
-        let mut params = launch::thread_params(spec);
-        params["threadId"] = id.as_str().into();
-        params["excludeTurns"] = true.into();
-        match call(peer, "thread/resume", params, &mut others).await? {
-            Ok(resumed) => answer = Some(resumed),
-            Err(error) if is_missing(&error) => {
-                link.tell(AgentEvent::SessionLost(id.clone())).await
-            }
-            Err(error) => return Err(start_failure(error)),
-        }
-    }
-    let answer = match answer {
-        Some(answer) => answer,
-        None => {
-            let params = launch::thread_params(spec);
-            let begun = call(peer, "thread/start", params, &mut others).await?;
-            begun.map_err(start_failure)?
-        }
-    };
-    let id: AgentSessionId = answer["thread"]["id"]
-        .as_str()
-        .and_then(|id| id.parse().ok())
-        .ok_or_else(|| Failure::new(ErrorKind::StartUp, "codex gave its thread no usable id"))?;
-    link.tell(AgentEvent::Session(id.clone())).await;
-    for (method, params) in others {
-        warn_of_failed_tools(&method, &params, link).await;
-    }
-    Ok(id.to_string())
-}
-
-async fn call(
-    peer: &mut Peer,
-    method: &str,
-    params: Value,
-    others: &mut Vec<(String, Value)>,
-) -> Result<Result<Value, RpcError>, Failure> {
-    peer.call(method, params, START_DEADLINE, others).await
-}
-
-fn start_failure(error: RpcError) -> Failure {
-    let text = format!("codex cannot start: {}", error.in_words());
-    Failure::new(ErrorKind::StartUp, text)
-}
-
-/// Whether a conversation to resume does not exist; Codex has no code for it.
-fn is_missing(error: &RpcError) -> bool {
-    ["no rollout found", "thread not found", "invalid thread id"]
-        .iter()
-        .any(|text| error.message.contains(text))
 }
 
 struct Codex {
@@ -138,8 +71,17 @@ struct Codex {
     waiting: VecDeque<UserMessage>,
     turn: Option<Turn>,
     is_closed: bool,
-    /// Model for the turns to come.
-    model: Option<String>,
+    compaction: Compaction,
+}
+
+/// A summary of the conversation that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compaction {
+    No,
+    /// It is begun when the turn has ended.
+    Wanted,
+    /// By the request of this id.
+    Running(u64),
 }
 
 impl Codex {
@@ -148,7 +90,7 @@ impl Codex {
         let mut has_commands = true;
         loop {
             self.pass_on(link).await?;
-            if self.is_closed && self.turn.is_none() && linger.is_none() {
+            if self.is_closed && self.owes_nothing() && linger.is_none() {
                 self.peer.close();
                 linger = Some(Instant::now() + LINGER);
             }
@@ -157,6 +99,7 @@ impl Codex {
                 command = link.commands.recv(), if has_commands => match command {
                     Some(AgentCommand::Send(message)) => self.waiting.push_back(message),
                     Some(AgentCommand::Interrupt) => self.interrupt()?,
+                    Some(AgentCommand::Compact(_)) => self.compaction = Compaction::Wanted,
                     Some(AgentCommand::Close) => self.is_closed = true,
                     None => {
                         has_commands = false;
@@ -178,16 +121,18 @@ impl Codex {
     /// Hands waiting messages to Codex as soon as it can take them.
     async fn pass_on(&mut self, link: &AgentLink) -> Result<(), Failure> {
         match &mut self.turn {
-            None if self.waiting.is_empty() => {}
+            None if self.compaction == Compaction::Wanted => {
+                let params = json!({"threadId": self.thread});
+                let request = self.peer.request("thread/compact/start", params)?;
+                self.compaction = Compaction::Running(request);
+            }
+            None if self.waiting.is_empty() || self.compaction != Compaction::No => {}
             None => {
                 link.tell(AgentEvent::Busy).await;
                 let mut turn = Turn::default();
                 // The first message begins the turn; the others steer it.
                 if let Some(message) = self.waiting.pop_front() {
-                    let mut params = input(&self.thread, &message);
-                    if let Some(model) = &self.model {
-                        params["model"] = model.as_str().into();
-                    }
+                    let params = input(&self.thread, &message);
                     let request = self.peer.request("turn/start", params)?;
                     turn.begun_by(request, message);
                 }
@@ -242,6 +187,13 @@ impl Codex {
         link: &AgentLink,
     ) -> Result<(), Failure> {
         let Some(turn) = &mut self.turn else {
+            if let Err(error) = result
+                && self.compaction == Compaction::Running(id)
+            {
+                let text = format!("codex did not compact: {}", error.in_words());
+                link.tell(AgentEvent::Warning(text)).await;
+                self.compacted(link).await;
+            }
             return Ok(());
         };
         match result {
@@ -276,7 +228,7 @@ impl Codex {
         link: &AgentLink,
     ) -> Result<(), Failure> {
         let Some(turn) = &mut self.turn else {
-            warn_of_failed_tools(method, &params, link).await;
+            self.between_turns(method, &params, link).await;
             return Ok(());
         };
         match method {
@@ -311,6 +263,34 @@ impl Codex {
         Ok(())
     }
 
+    /// What Codex says while none of our turns runs.
+    async fn between_turns(&mut self, method: &str, params: &Value, link: &AgentLink) {
+        let is_compacting = matches!(self.compaction, Compaction::Running(_));
+        match method {
+            "turn/completed" if is_compacting => self.compacted(link).await,
+            "turn/started" if !is_compacting => {
+                // A turn that nobody asked for.
+                let mut turn = Turn::default();
+                turn.set_id(params["turn"]["id"].as_str());
+                self.turn = Some(turn);
+                link.tell(AgentEvent::Busy).await;
+            }
+            "item/started" if is_compacting => activity(Activity::Compaction, link).await,
+            _ => warn_of_failed_tools(method, params, link).await,
+        }
+    }
+
+    async fn compacted(&mut self, link: &AgentLink) {
+        self.compaction = Compaction::No;
+        if self.waiting.is_empty() {
+            link.tell(AgentEvent::Idle).await;
+        }
+    }
+
+    fn owes_nothing(&self) -> bool {
+        self.turn.is_none() && self.waiting.is_empty() && self.compaction == Compaction::No
+    }
+
     async fn end_turn(&mut self, outcome: Outcome, link: &AgentLink) {
         let Some(turn) = self.turn.take() else { return };
         let (usage, model_calls) = turn.usage();
@@ -330,7 +310,7 @@ impl Codex {
         for message in steered_with.into_iter().rev() {
             self.waiting.push_front(message);
         }
-        if self.waiting.is_empty() {
+        if self.owes_nothing() {
             link.tell(AgentEvent::Idle).await;
         }
     }
@@ -373,14 +353,4 @@ fn input(thread: &str, message: &UserMessage) -> Value {
 
 async fn activity(activity: Activity, link: &AgentLink) {
     link.tell(AgentEvent::Activity(activity)).await;
-}
-
-/// An agent without its tools works on silently, so the host has to be told.
-async fn warn_of_failed_tools(method: &str, params: &Value, link: &AgentLink) {
-    if method == "mcpServer/startupStatus/updated" && params["status"] == "failed" {
-        let name = params["name"].as_str().unwrap_or_default();
-        let error = params["error"].as_str().unwrap_or("no reason given");
-        let text = format!("the tools of {name} are missing: {error}");
-        link.tell(AgentEvent::Warning(text)).await;
-    }
 }

@@ -96,7 +96,7 @@ impl AgentSpec {
 
 /// Whether an agent can summarise its conversation when asked to.
 pub(crate) const fn can_compact(kind: AgentKind) -> bool {
-    matches!(kind, AgentKind::Claude)
+    matches!(kind, AgentKind::Claude | AgentKind::Codex)
 }
 
 /// How an agent reaches the model: always through the credential proxy.

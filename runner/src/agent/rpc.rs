@@ -43,6 +43,7 @@ pub(super) enum Incoming {
 /// An error answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RpcError {
+    pub(super) code: i64,
     pub(super) message: String,
     pub(super) data: Value,
 }
@@ -231,6 +232,7 @@ fn parse(line: &[u8]) -> Option<Incoming> {
             let result = match message.get_mut("error").filter(|error| !error.is_null()) {
                 None => Ok(message["result"].take()),
                 Some(error) => Err(RpcError {
+                    code: error["code"].as_i64().unwrap_or_default(),
                     message: error["message"]
                         .as_str()
                         .unwrap_or("no reason given")
@@ -268,7 +270,7 @@ mod tests {
         insta::assert_snapshot!(parsed(r#"{"id":1,"result":{}}"#), @"Some(Response(1, Ok(Object {})))");
         insta::assert_snapshot!(
             parsed(r#"{"id":1,"error":{"code":-1,"message":"no"}}"#),
-            @r#"Some(Response(1, Err(RpcError { message: "no", data: Null })))"#
+            @r#"Some(Response(1, Err(RpcError { code: -1, message: "no", data: Null })))"#
         );
         insta::assert_snapshot!(
             parsed(r#"{"id":"a","method":"m","params":{}}"#),

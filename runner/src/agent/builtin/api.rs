@@ -88,12 +88,7 @@ impl Client {
             base_path,
             credential: credential(&access)?,
             model: model.unwrap_or_else(|| DEFAULT_MODEL.to_owned()),
-            system: format!(
-                "You are a coding agent in a sandbox without a user at the screen. Your working \
-                 directory is {}. Use the tool to look at files, change them and run programs; \
-                 then answer in a few plain sentences.",
-                spec.workspace.display()
-            ),
+            system: system_prompt(spec),
             deadlines: Deadlines::USUAL,
         })
     }
@@ -222,6 +217,20 @@ impl Client {
         }
         Ok(None)
     }
+}
+
+fn system_prompt(spec: &AgentSpec) -> String {
+    let mut prompt = format!(
+        "You are a coding agent in a sandbox without a user at the screen. Your working \
+         directory is {}. Use the tool to look at files, change them and run programs; then \
+         answer in a few plain sentences.",
+        spec.workspace.display()
+    );
+    if let Some(more) = &spec.append_system_prompt {
+        prompt.push_str("\n\n");
+        prompt.push_str(more);
+    }
+    prompt
 }
 
 fn stalled(what: &'static str, limit: Duration) -> CallError {

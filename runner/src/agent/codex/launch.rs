@@ -109,6 +109,7 @@ pub(super) fn thread_params(spec: &AgentSpec) -> Value {
         "cwd": spec.workspace,
         "approvalPolicy": "never",
         "sandbox": "danger-full-access",
+        "developerInstructions": spec.append_system_prompt,
     })
 }
 
