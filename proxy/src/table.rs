@@ -20,6 +20,8 @@ use crate::usage::UsageMeter;
 
 /// The beta that the Anthropic API wants for OAuth tokens.
 const OAUTH_BETA: &str = "oauth-2025-04-20";
+/// Where ChatGPT's API looks for the account that a Codex login belongs to.
+const CHATGPT_ACCOUNT: HeaderName = HeaderName::from_static("chatgpt-account-id");
 const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 /// All routes; the first one is the default.
@@ -271,6 +273,9 @@ impl Route {
             }
             // Part of the target, which is made with it.
             Injection::Query(_) => {}
+        }
+        if let Some(account) = secret.account() {
+            head.headers.insert(CHATGPT_ACCOUNT, account.clone());
         }
         if self.config.adds_oauth_beta {
             add_list_item(&mut head.headers, &ANTHROPIC_BETA, OAUTH_BETA);

@@ -139,8 +139,9 @@ impl Writer {
         match self.write_all(&mut messages).await {
             Ok(closed) => {
                 tracing::info!(path = %path.display(), anchor = %self.last, "audit file closed");
-                // First, so that nobody gets a permit for a record after the end.
-                drop(messages);
+                // First, so that nobody gets a permit for a record after the
+                // end, and the next writer finds the file free.
+                drop((self, messages));
                 // Nobody may be waiting any more.
                 let _ = closed.map(|closed| closed.send(()));
             }

@@ -33,6 +33,7 @@ struct Shared {
     header: HeaderValue,
     bearer: HeaderValue,
     patterns: Patterns,
+    account: Option<HeaderValue>,
 }
 
 /// Why a text is not accepted as a credential. It never holds the text.
@@ -70,6 +71,7 @@ impl Secret {
             bearer: header_value([b"Bearer ", text.as_bytes()].concat())?,
             value: SecretString::from(text),
             patterns,
+            account: None,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -90,6 +92,27 @@ impl Secret {
                 position: error.valid_up_to() + 1,
             }),
         }
+    }
+
+    /// The same value, for an account that the upstream has to be told of.
+    pub(super) fn with_account(self, account: Option<HeaderValue>) -> Self {
+        let shared = Shared {
+            value: self.shared.value.clone(),
+            header: self.header(),
+            bearer: self.bearer(),
+            patterns: self.patterns().clone(),
+            account,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The account that the upstream has to be told of beside the value:
+    /// `chatgpt-account-id` for a Codex login.
+    #[must_use]
+    pub fn account(&self) -> Option<&HeaderValue> {
+        self.shared.account.as_ref()
     }
 
     /// The bare value, for a header such as `x-api-key`; marked sensitive.

@@ -175,3 +175,20 @@ fn class_22_a_key_in_the_wrong_place_is_not_repeated() {
         assert!(told.contains("credential"), "{told}");
     }
 }
+
+#[test]
+fn the_examples_in_the_documentation_are_valid() {
+    let page = include_str!("../../../../docs/credentials.md");
+    let examples: Vec<_> = page
+        .split("```toml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    assert!(examples.len() >= 7);
+    for example in examples {
+        let file = ConfigFile::parse(Path::new("drawbridge.toml"), example).unwrap();
+        let environment = Environment::new([("HOME", "/home/user")], "/nonexistent");
+        let config = ProxyConfig::resolve(Some(&file), &environment).unwrap();
+        assert!(config.routes[0].credential.is_ok(), "{example}");
+    }
+}

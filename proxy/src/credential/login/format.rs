@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
@@ -34,6 +35,8 @@ pub(super) struct Tokens {
     pub(super) client_id: Option<String>,
     /// The scopes of the login, separated by spaces, when the file says so.
     pub(super) scope: Option<String>,
+    /// The account, when the upstream has to be told of it.
+    pub(super) account: Option<HeaderValue>,
 }
 
 impl Format {
@@ -78,6 +81,10 @@ impl Format {
             expires,
             client_id: text("clientId"),
             scope: scopes(object),
+            account: match self {
+                Self::Codex => text("account_id").and_then(|id| id.try_into().ok()),
+                Self::Claude | Self::Plain => None,
+            },
         })
     }
 
@@ -93,6 +100,7 @@ impl Format {
             expires: None,
             client_id: None,
             scope: None,
+            account: None,
         }))
     }
 

@@ -103,7 +103,8 @@ impl Login {
         }
         // A file that cannot be written is noticed before the token is spent.
         let replacement = self.prepare()?;
-        let answer = self.ask(&refresh, &tokens).await?;
+        let mut answer = self.ask(&refresh, &tokens).await?;
+        answer.access = answer.access.with_account(tokens.account);
         let issued = self.issued.insert(Issued {
             access_before: tokens.access,
             refresh_before: refresh,
@@ -254,7 +255,10 @@ impl Login {
     }
 
     fn reading(&self, tokens: Tokens) -> Reading {
-        Reading::token(tokens.access, tokens.expires, self.clock.now())
+        let access = tokens
+            .access
+            .map(|access| access.with_account(tokens.account));
+        Reading::token(access, tokens.expires, self.clock.now())
     }
 
     fn broken(&self, error: impl std::error::Error + Send + Sync + 'static) -> Unavailable {

@@ -82,6 +82,8 @@ async fn codex_tokens_end_when_their_claim_says() {
     };
     let credential = opened(&credentials(folder.path(), &issuer), &source).await;
     becomes(&credential, &access(1)).await;
+    let account = credential.current().await.unwrap().account().cloned();
+    assert_eq!(account.unwrap(), "account-1");
     let saved: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     assert_eq!(saved["tokens"]["account_id"], "account-1");
     assert_eq!(saved["tokens"]["id_token"], "CANARY-id-1");
