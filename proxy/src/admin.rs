@@ -21,7 +21,6 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::metrics;
-use crate::server::client_io::ClientIo;
 use crate::server::control::Shared;
 use crate::server::listener::{Acceptor, Socket};
 
@@ -65,7 +64,7 @@ pub(crate) async fn serve(
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(DEADLINE)
-                .serve_connection(TokioIo::new(ClientIo::new(stream, DEADLINE)), service),
+                .serve_connection(TokioIo::new(stream), service),
         );
     }
 }

@@ -40,6 +40,8 @@ pub(crate) enum Refusal {
     RouteNotGranted(String),
     #[error("method and path are not allowed on the route {0}")]
     NotAllowed(String),
+    #[error("the request is addressed to another host than its route leads to")]
+    WrongHost,
     #[error("the route {route} has no usable credential")]
     NoCredential { route: String, detail: String },
     #[error("the credential of the route {route} cannot be renewed at the moment")]
@@ -82,6 +84,7 @@ impl Refusal {
             Self::RouteNotGranted(_) | Self::NotAllowed(_) => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::UploadStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyConcurrent | Self::TooFast { .. } | Self::OverBudget(_) => {
                 StatusCode::TOO_MANY_REQUESTS
@@ -118,6 +121,7 @@ impl Refusal {
             Self::NoRoute => "no route",
             Self::RouteNotGranted(_) => "route not granted",
             Self::NotAllowed(_) => "not allowed",
+            Self::WrongHost => "wrong host",
             Self::NoCredential { .. } => "no credential",
             Self::CredentialOutage { .. } => "credential outage",
             Self::BodyTooLarge(_) => "body too large",

@@ -20,29 +20,48 @@ use crate::upstream::{Lease, Pool, SendError};
 /// another one, but only if no byte of it was sent: anything else could make
 /// the upstream work, and charge, twice.
 pub(crate) async fn forward(
-    pool: &Rc<Pool>,
-    metrics: &RouteMetrics,
+    outgoing: Outgoing<'_>,
     mut request: Request<RequestBody>,
-    upload: &Upload,
-    deadlines: &Deadlines,
 ) -> Result<(Response<Incoming>, Lease), Refusal> {
+    let Outgoing { upload, .. } = outgoing;
     loop {
-        let mut lease = pool.lease().await.map_err(|error| Refusal::Unreachable {
-            detail: chain(&error),
-        })?;
-        if lease.is_reused() {
-            metrics.connection_reused();
-        } else {
-            metrics.connection_opened();
-        }
+        let mut lease = outgoing.lease().await?;
         let sending = lease.send(request);
-        match head_in_time(sending, upload, deadlines).await? {
+        match head_in_time(sending, upload, outgoing.deadlines).await? {
             Ok(response) => return Ok((response, lease)),
             Err(SendError::Unsent(unsent, _)) if lease.is_reused() => request = *unsent,
             Err(SendError::Unsent(_, error) | SendError::Sent(error)) => {
                 return Err(failed(&error, upload));
             }
         }
+    }
+}
+
+/// How a request is sent.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) pool: &'a Rc<Pool>,
+    pub(crate) metrics: &'a RouteMetrics,
+    pub(crate) upload: &'a Upload,
+    pub(crate) deadlines: &'a Deadlines,
+    pub(crate) is_upgrade: bool,
+}
+
+impl Outgoing<'_> {
+    async fn lease(&self) -> Result<Lease, Refusal> {
+        let lease = if self.is_upgrade {
+            self.pool.lease_for_upgrade().await
+        } else {
+            self.pool.lease().await
+        };
+        let lease = lease.map_err(|error| Refusal::Unreachable {
+            detail: chain(&error),
+        })?;
+        if lease.is_reused() {
+            self.metrics.connection_reused();
+        } else {
+            self.metrics.connection_opened();
+        }
+        Ok(lease)
     }
 }
 

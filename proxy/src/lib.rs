@@ -7,12 +7,14 @@
 
 mod admin;
 pub mod audit;
+mod authenticate;
 pub mod bind;
 mod body;
 mod cli;
 pub mod config;
 pub mod credential;
 mod error;
+mod executor;
 mod forward;
 mod headers;
 pub mod metrics;
@@ -24,6 +26,7 @@ pub mod session;
 mod table;
 mod target;
 pub mod telemetry;
+mod upgrade;
 mod upstream;
 pub mod usage;
 
@@ -46,6 +49,6 @@ pub mod fuzzing {
     }
 
     pub fn presented_credentials(headers: &http::HeaderMap, query: Option<&str>) -> Vec<Vec<u8>> {
-        crate::request::presented_credentials(headers, query)
+        crate::authenticate::presented_credentials(headers, query)
     }
 }

@@ -1,55 +1,68 @@
 //! One request, from its head to the answer's.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use http::header::{AUTHORIZATION, HOST};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
+use crate::authenticate::authenticate;
 use crate::body::{Exchange, RequestBody, ResponseBody};
-use crate::config::ClientAuth;
 use crate::credential::Secret;
 use crate::error::{Fault, Refusal};
-use crate::forward::forward;
+use crate::forward::{Outgoing, forward};
 use crate::headers;
 use crate::scrub;
+use crate::server::client_io::UpgradeSwitch;
 use crate::server::worker::{Routing, Worker};
 use crate::session::limit::Admission;
-use crate::session::{Origin, Session, TOKEN_PREFIX};
+use crate::session::{Origin, Session};
 use crate::table::{Route, RouteSlot, Selected};
 use crate::target;
 use crate::telemetry::Completion;
+use crate::upgrade;
 use crate::upstream::Lease;
 use crate::usage::UsageMeter;
-use zeroize::Zeroizing;
+
+/// Whom a connection's requests come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) origin: Origin,
+    /// How its requests for upgrades are decided.
+    pub(crate) upgrade: UpgradeSwitch,
+}
 
 /// Answers one request; nothing that goes wrong leaves here unanswered.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
-    origin: Origin,
-    request: Request<Incoming>,
+    client: Client,
+    mut request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let routing = worker.routing();
-    let style = routing.table().errors_for(request.uri().path());
+    let (table, path) = (routing.table(), request.uri().path());
+    let style = table.errors_for(path);
     let Ok(mut completion) = worker.telemetry().begin(request.method(), request.uri()) else {
         return Refusal::AuditUnavailable.into_response(style);
     };
-    if routing
-        .table()
-        .answers_itself(request.method(), request.uri().path())
-    {
+    if table.answers_itself(request.method(), path) {
         completion.head(StatusCode::OK);
         completion.done();
         return Response::new(ResponseBody::empty());
     }
-    match answer(&worker, &routing, origin, request, &mut completion).await {
-        Ok(forwarded) => forwarded.into_response(completion),
+    let switching = hyper::upgrade::on(&mut request);
+    match answer(&worker, &routing, &client, request, &mut completion).await {
+        Ok(forwarded) if forwarded.protocol.is_some() => {
+            client.upgrade.grant();
+            forwarded.into_switched(switching, completion)
+        }
+        Ok(forwarded) => {
+            client.upgrade.deny();
+            forwarded.into_response(completion)
+        }
         Err(refusal) => {
+            client.upgrade.deny();
             completion.head(refusal.status());
             completion.failed(refusal.reason());
             log(&refusal);
@@ -58,32 +71,24 @@ pub(crate) async fn serve(
     }
 }
 
-/// An upstream's answer, its body still to come.
-struct Forwarded {
-    response: Response<Incoming>,
-    lease: Lease,
-    admission: (Option<Admission>, RouteSlot),
-    meter: Option<UsageMeter>,
-    idle: Duration,
-    secret: Secret,
-}
-
+/// Authenticates, routes, strips, injects and forwards.
 async fn answer(
     worker: &Worker,
     routing: &Routing,
-    origin: Origin,
+    client: &Client,
     request: Request<Incoming>,
     completion: &mut Completion,
 ) -> Result<Forwarded, Refusal> {
-    let table = routing.table();
     let (mut head, body) = request.into_parts();
     target::check(&head.uri)?;
-    let session = authenticate(worker, origin, &head.headers, &head.uri)?;
+    let session = authenticate(worker, client.origin, &head.headers, &head.uri)?;
     if let Some(session) = &session {
         completion.session(session.id.shared());
     }
+    let table = routing.table();
     let Selected { route, path } = table.select(head.uri.path()).ok_or(Refusal::NoRoute)?;
     completion.route(route.metrics());
+    target::check_host(&head, route, table)?;
     authorize(session.as_deref(), route, &head.method, path)?;
     let admission = session.map(Admission::admit).transpose()?;
     let slot = route.admit()?;
@@ -91,23 +96,23 @@ async fn answer(
     let secret = route.secret().await?;
 
     let path_start = head.uri.path().len() - path.len();
-    headers::strip_request(&mut head.headers);
-    head.uri = upstream_uri(&head.uri, path_start, route, &secret)?;
-    head.headers.insert(HOST, route.host_header().clone());
-    scrub::request_identity(&mut head.headers);
-    route.inject(&secret, &mut head)?;
-    head.version = http::Version::HTTP_11;
-
+    let protocol = upgrade::requested(&head);
+    prepare(&mut head, path_start, route, &secret, protocol.clone())?;
     let (body, upload) = RequestBody::new(body, cap, completion.bytes_in().clone());
     let request = Request::from_parts(head, body);
     let deadlines = route.deadlines(worker.deadlines());
-    let pool = routing.pool(route);
-    let (mut response, lease) =
-        forward(pool, route.metrics(), request, &upload, &deadlines).await?;
+    let exchange = Outgoing {
+        pool: routing.pool(route),
+        metrics: route.metrics(),
+        upload: &upload,
+        deadlines: &deadlines,
+        is_upgrade: protocol.is_some(),
+    };
+    let (mut response, lease) = forward(exchange, request).await?;
     if response.status() == StatusCode::UNAUTHORIZED {
         route.refused(&secret);
     }
-    check_answer(&mut response)?;
+    let protocol = check_answer(&mut response, protocol)?;
     Ok(Forwarded {
         meter: route.meter(response.headers()),
         response,
@@ -115,104 +120,29 @@ async fn answer(
         admission: (admission, slot),
         idle: deadlines.idle,
         secret,
+        protocol,
     })
 }
 
-/// Makes sure that the answer is one that secrets can be removed from.
-fn check_answer(response: &mut Response<Incoming>) -> Result<(), Refusal> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refusal::UnexpectedUpgrade);
+/// Makes a client's request the proxy's own: what belongs to the client's hop
+/// and every credential is removed before anything is added.
+fn prepare(
+    head: &mut Parts,
+    path_start: usize,
+    route: &Route,
+    secret: &Secret,
+    protocol: Option<HeaderValue>,
+) -> Result<(), Refusal> {
+    headers::strip_request(&mut head.headers);
+    head.extensions.clear();
+    head.version = Version::HTTP_11;
+    head.uri = target::upstream_uri(&head.uri, path_start, route, secret)?;
+    head.headers.insert(HOST, route.host_header().clone());
+    scrub::request_identity(&mut head.headers);
+    if let Some(protocol) = protocol {
+        upgrade::request(&mut head.headers, protocol);
     }
-    scrub::require_identity(response.headers()).map_err(|error| Refusal::Compressed {
-        detail: error.to_string(),
-    })?;
-    headers::strip_response(response.headers_mut());
-    Ok(())
-}
-
-impl Forwarded {
-    fn into_response(self, mut completion: Completion) -> Response<ResponseBody> {
-        let (mut head, incoming) = self.response.into_parts();
-        completion.head(head.status);
-        let patterns = self.secret.patterns();
-        scrub::scrub_head(&mut head, patterns);
-        let (admission, slot) = self.admission;
-        let exchange = Exchange {
-            lease: self.lease,
-            admission,
-            _slot: slot,
-            meter: self.meter,
-            completion,
-        };
-        let body = ResponseBody::streaming(incoming, patterns.clone(), self.idle, exchange);
-        Response::from_parts(head, body)
-    }
-}
-
-/// Logs what the completion line does not tell: the cause.
-fn log(refusal: &Refusal) {
-    let Some(detail) = refusal.detail() else {
-        return;
-    };
-    match refusal.fault() {
-        Fault::Client => tracing::debug!("{refusal}: {detail}"),
-        Fault::Upstream | Fault::Proxy => tracing::warn!("{refusal}: {detail}"),
-    }
-}
-
-/// Finds the session that the request's token opens. `None` is the client of
-/// a proxy in placeholder mode, which has no session.
-fn authenticate(
-    worker: &Worker,
-    origin: Origin,
-    headers: &HeaderMap,
-    uri: &Uri,
-) -> Result<Option<Arc<Session>>, Refusal> {
-    let presented = presented_credentials(headers, uri.query());
-    let mut tokens = presented
-        .iter()
-        .filter(|c| c.starts_with(TOKEN_PREFIX.as_bytes()));
-    if let Some(token) = tokens.next() {
-        let session = worker.sessions().authenticate(token, origin);
-        return session.map(Some).ok_or(Refusal::Unauthenticated);
-    }
-    let placeholder = drawbridge_shared::env::PLACEHOLDER.as_bytes();
-    let is_placeholder = presented.iter().any(|c| c == placeholder);
-    match worker.client_auth() {
-        ClientAuth::Placeholder if is_placeholder => Ok(None),
-        _ => Err(Refusal::Unauthenticated),
-    }
-}
-
-/// What the client presents, in every place a token is accepted in: the places
-/// where its agents and SDKs put a key.
-pub(crate) fn presented_credentials(headers: &HeaderMap, query: Option<&str>) -> Vec<Vec<u8>> {
-    let keys = ["x-api-key", "x-goog-api-key"].into_iter();
-    let keys = keys.filter_map(|name| headers.get(name));
-    let keys = keys.map(|value| value.as_bytes().to_vec());
-    let authorization = headers.get(AUTHORIZATION);
-    let authorization = authorization.and_then(|value| authorization_credential(value.as_bytes()));
-    let parameter = query.and_then(|query| {
-        let key = query.split('&').find_map(|pair| pair.strip_prefix("key="));
-        key.map(|key| key.as_bytes().to_vec())
-    });
-    keys.chain(authorization).chain(parameter).collect()
-}
-
-/// The credential in an `Authorization` value: a bearer token, GitHub's `token`,
-/// or the password of Basic, which is where git puts it.
-fn authorization_credential(value: &[u8]) -> Option<Vec<u8>> {
-    let space = value.iter().position(|byte| *byte == b' ')?;
-    let (scheme, credential) = (&value[..space], value[space..].trim_ascii());
-    if scheme.eq_ignore_ascii_case(b"bearer") || scheme.eq_ignore_ascii_case(b"token") {
-        return Some(credential.to_vec());
-    }
-    if scheme.eq_ignore_ascii_case(b"basic") {
-        let pair = BASE64.decode(credential).ok()?;
-        let colon = pair.iter().position(|byte| *byte == b':')?;
-        return Some(pair[colon + 1..].to_vec());
-    }
-    None
+    route.inject(secret, head)
 }
 
 fn authorize(
@@ -248,40 +178,79 @@ fn body_cap(
     }
 }
 
-/// The target to send: the route's base path, then the same bytes of the path
-/// that were matched against its rules, then the query without credentials but
-/// the one that the route puts there.
-fn upstream_uri(
-    uri: &Uri,
-    path_start: usize,
-    route: &Route,
-    secret: &Secret,
-) -> Result<Uri, Refusal> {
-    let parameter = route.injected_parameter();
-    let stripped = uri
-        .query()
-        .and_then(|query| headers::without_credential_parameters(query, parameter));
-    let base = route.base_path();
-    let is_unchanged =
-        path_start == 0 && base.is_empty() && stripped.is_none() && parameter.is_none();
-    if let (true, Some(target)) = (is_unchanged, uri.path_and_query()) {
-        return Ok(Uri::from(target.clone()));
+/// Makes sure that the answer is one that secrets can be removed from, and that
+/// protocols are switched only if that was asked for. Returns the protocol that
+/// is switched to.
+fn check_answer(
+    response: &mut Response<Incoming>,
+    requested: Option<HeaderValue>,
+) -> Result<Option<HeaderValue>, Refusal> {
+    let granted = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let granted = requested.filter(|p| upgrade::is_granted(response.headers(), p));
+        Some(granted.ok_or(Refusal::UnexpectedUpgrade)?)
+    } else {
+        None
+    };
+    scrub::require_identity(response.headers()).map_err(|error| Refusal::Compressed {
+        detail: error.to_string(),
+    })?;
+    headers::strip_response(response.headers_mut());
+    Ok(granted)
+}
+
+/// An upstream's answer, its body still to come.
+struct Forwarded {
+    response: Response<Incoming>,
+    lease: Lease,
+    admission: (Option<Admission>, RouteSlot),
+    meter: Option<UsageMeter>,
+    idle: Duration,
+    secret: Secret,
+    /// The protocol that the upstream switches to.
+    protocol: Option<HeaderValue>,
+}
+
+impl Forwarded {
+    fn into_response(mut self, mut completion: Completion) -> Response<ResponseBody> {
+        let patterns = self.secret.patterns().clone();
+        *self.response.version_mut() = Version::HTTP_11;
+        let (mut head, incoming) = self.response.into_parts();
+        completion.head(head.status);
+        scrub::scrub_head(&mut head, &patterns);
+        let exchange = Exchange::new(self.lease, self.admission, self.meter, completion);
+        let body = ResponseBody::streaming(incoming, patterns, self.idle, exchange);
+        Response::from_parts(head, body)
     }
-    let mut target = Zeroizing::new([base, &uri.path()[path_start..]].concat());
-    let query = stripped.as_deref().or_else(|| uri.query());
-    let mut separator = '?';
-    if let Some(query) = query.filter(|query| !query.is_empty()) {
-        target.push(separator);
-        target.push_str(query);
-        separator = '&';
+
+    /// Grants the client the switch that the upstream has granted, and relays
+    /// what follows.
+    fn into_switched(
+        mut self,
+        client: hyper::upgrade::OnUpgrade,
+        mut completion: Completion,
+    ) -> Response<ResponseBody> {
+        let patterns = self.secret.patterns().clone();
+        let upstream = hyper::upgrade::on(&mut self.response);
+        let (mut head, _) = self.response.into_parts();
+        completion.head(head.status);
+        scrub::scrub_head(&mut head, &patterns);
+        if let Some(protocol) = self.protocol {
+            upgrade::request(&mut head.headers, protocol);
+        }
+        let exchange = Exchange::new(self.lease, self.admission, None, completion);
+        let relay = upgrade::relay(client, upstream, patterns, self.idle, exchange);
+        tokio::task::spawn_local(relay);
+        Response::from_parts(head, ResponseBody::empty())
     }
-    if let Some(name) = parameter {
-        target.push(separator);
-        target.push_str(name);
-        target.push('=');
-        target.push_str(&secret.query());
+}
+
+/// Logs what the completion line does not tell: the cause.
+fn log(refusal: &Refusal) {
+    let Some(detail) = refusal.detail() else {
+        return;
+    };
+    match refusal.fault() {
+        Fault::Client => tracing::debug!("{refusal}: {detail}"),
+        Fault::Upstream | Fault::Proxy => tracing::warn!("{refusal}: {detail}"),
     }
-    PathAndQuery::try_from(target.as_str())
-        .map(Uri::from)
-        .map_err(|_| Refusal::Malformed("the target is not valid"))
 }

@@ -25,6 +25,8 @@ pub(crate) mod client_io;
 mod connection;
 pub(crate) mod control;
 pub(crate) mod listener;
+mod stream;
+mod wire;
 pub(crate) mod worker;
 
 pub use control::Reloader;

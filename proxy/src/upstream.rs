@@ -1,26 +1,15 @@
 //! Connections to upstreams: opened to vetted addresses only, kept idle in a
 //! small stack per worker thread, and never shared between routes.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
-
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
-
-use crate::body::RequestBody;
+use http::HeaderValue;
 
 pub(crate) mod address;
 pub(crate) mod connect;
+mod pool;
 pub(crate) mod tls;
 
 pub use address::Reach;
-use connect::{ConnectError, Connector};
+pub(crate) use pool::{Lease, Pool, SendError};
 
 /// Where a route's requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +130,24 @@ impl Upstream {
         }
     }
 
+    /// Whether `Host` or an authority names this upstream, with or without the
+    /// scheme's own port.
+    pub(crate) fn has_authority(&self, named: &[u8]) -> bool {
+        let Some(rest) = named.get(self.host.len()..) else {
+            return false;
+        };
+        let is_host = named[..self.host.len()].eq_ignore_ascii_case(self.host.as_bytes());
+        let port = match rest {
+            [] => Some(match self.scheme {
+                Scheme::Https => 443,
+                Scheme::Http => 80,
+            }),
+            [b':', port @ ..] => std::str::from_utf8(port).ok().and_then(|p| p.parse().ok()),
+            _ => None,
+        };
+        is_host && port == Some(self.port)
+    }
+
     pub(crate) fn host_header(&self) -> HeaderValue {
         // `is_host` admits nothing that a header value does not.
         HeaderValue::from_str(&self.authority()).unwrap_or(HeaderValue::from_static(""))
@@ -172,161 +179,6 @@ fn literal_address(host: &str) -> Option<std::net::IpAddr> {
     match bare {
         Some(v6) => v6.parse::<std::net::Ipv6Addr>().ok().map(Into::into),
         None => host.parse::<std::net::Ipv4Addr>().ok().map(Into::into),
-    }
-}
-
-/// The connections of one route on one worker thread.
-#[derive(Debug)]
-pub(crate) struct Pool {
-    upstream: Arc<Upstream>,
-    connector: Rc<Connector>,
-    idle: RefCell<Vec<Idle>>,
-    max_idle: usize,
-    max_idle_time: Duration,
-}
-
-#[derive(Debug)]
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-#[derive(Debug)]
-struct Connection {
-    sender: http1::SendRequest<RequestBody>,
-    driver: AbortHandle,
-}
-
-/// A connection in use for one request. Dropped before it is given back, it is
-/// closed at once: what is left of the exchange must not reach anybody.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    connection: Option<Connection>,
-    pool: Rc<Pool>,
-    is_reused: bool,
-}
-
-/// Why a request got no answer.
-#[derive(Debug)]
-pub(crate) enum SendError {
-    /// No byte was sent, so the request can go to another connection.
-    Unsent(Box<Request<RequestBody>>, hyper::Error),
-    /// It may have reached the upstream.
-    Sent(hyper::Error),
-}
-
-impl Pool {
-    pub(crate) const fn new(
-        upstream: Arc<Upstream>,
-        connector: Rc<Connector>,
-        max_idle: usize,
-        max_idle_time: Duration,
-    ) -> Self {
-        Self {
-            upstream,
-            connector,
-            idle: RefCell::new(Vec::new()),
-            max_idle,
-            max_idle_time,
-        }
-    }
-
-    /// A connection that can take a request: the one used last, or a new one.
-    pub(crate) async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectError> {
-        while let Some(mut connection) = self.pop() {
-            if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
-                return Ok(self.lend(connection, true));
-            }
-        }
-        let io = self.connector.connect(&self.upstream).await?;
-        let (sender, driver) = http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let driver = tokio::task::spawn_local(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        let driver = driver.abort_handle();
-        Ok(self.lend(Connection { sender, driver }, false))
-    }
-
-    fn lend(self: &Rc<Self>, connection: Connection, is_reused: bool) -> Lease {
-        Lease {
-            connection: Some(connection),
-            pool: Rc::clone(self),
-            is_reused,
-        }
-    }
-
-    fn pop(&self) -> Option<Connection> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since }) = idle.pop() {
-            if !connection.sender.is_closed() && since.elapsed() < self.max_idle_time {
-                return Some(connection);
-            }
-            connection.driver.abort();
-        }
-        None
-    }
-
-    /// Closes connections that have been idle for too long or were closed by
-    /// the upstream.
-    pub(crate) fn prune(&self) {
-        self.idle.borrow_mut().retain(|idle| {
-            let is_good =
-                !idle.connection.sender.is_closed() && idle.since.elapsed() < self.max_idle_time;
-            if !is_good {
-                idle.connection.driver.abort();
-            }
-            is_good
-        });
-    }
-}
-
-impl Lease {
-    /// Whether the connection has carried a request before, so that it may have
-    /// died meanwhile without anybody noticing.
-    pub(crate) const fn is_reused(&self) -> bool {
-        self.is_reused
-    }
-
-    /// Sends a request and waits for the head of the answer.
-    pub(crate) async fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
-        // Only `give_back` takes the connection, and it consumes the lease.
-        let Some(connection) = &mut self.connection else {
-            unreachable!("a lease holds its connection until it is given back")
-        };
-        let sent = connection.sender.try_send_request(request);
-        sent.await.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::Unsent(Box::new(request), error.into_error()),
-            None => SendError::Sent(error.into_error()),
-        })
-    }
-
-    /// Puts the connection back for the next request.
-    pub(crate) fn give_back(mut self) {
-        let Some(connection) = self.connection.take() else {
-            return;
-        };
-        let mut idle = self.pool.idle.borrow_mut();
-        if connection.sender.is_closed() || idle.len() >= self.pool.max_idle {
-            connection.driver.abort();
-            return;
-        }
-        let since = Instant::now();
-        idle.push(Idle { connection, since });
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = &self.connection {
-            connection.driver.abort();
-        }
     }
 }
 

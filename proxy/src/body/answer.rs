@@ -33,13 +33,13 @@ enum Kind {
 pub(crate) struct Exchange {
     /// The connection, until the body has ended in order. Dropped before that,
     /// it is closed, and the upstream learns that nobody is listening.
-    pub(crate) lease: Lease,
+    lease: Lease,
     /// The session's request, in flight as long as its answer.
-    pub(crate) admission: Option<Admission>,
+    admission: Option<Admission>,
     /// The same for the route.
-    pub(crate) _slot: RouteSlot,
+    _slot: RouteSlot,
     /// Reads what the answer cost.
-    pub(crate) meter: Option<UsageMeter>,
+    meter: Option<UsageMeter>,
     /// Reported when the exchange ends.
     pub(crate) completion: Completion,
 }
@@ -150,6 +150,21 @@ impl Drop for Streaming {
 }
 
 impl Exchange {
+    pub(crate) fn new(
+        lease: Lease,
+        (admission, slot): (Option<Admission>, RouteSlot),
+        meter: Option<UsageMeter>,
+        completion: Completion,
+    ) -> Self {
+        Self {
+            lease,
+            admission,
+            _slot: slot,
+            meter,
+            completion,
+        }
+    }
+
     /// Counts the tokens of the answer, once, against the session's budget.
     fn charge(&mut self) {
         let usage = self.meter.take().and_then(|meter| meter.usage());

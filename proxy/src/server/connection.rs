@@ -1,27 +1,42 @@
 //! Client connections: accepted, served, and ended in order.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
-use super::client_io::{ClientIo, Stream};
+use super::client_io::{ClientIo, First, UpgradeSwitch};
 use super::listener::{Acceptor, Socket};
+use super::stream::Stream;
+use super::wire::{MAX_HEAD_BYTES, MAX_HEADERS, WireGuard};
 use super::worker::{ConnectionCount, Worker};
-use crate::request;
+use crate::chain;
+use crate::config::Deadlines;
+use crate::executor::LocalExecutor;
+use crate::request::{self, Client};
 use crate::session::{ListenerId, Origin};
 
 /// Pause after an accept that failed because the host ran out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Largest request head. Claude Code's is below 4 KB; hyper wants 8 KB at least.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-const MAX_HEADERS: usize = 128;
+/// Bounds on what one HTTP/2 connection can make the proxy hold or do. Streams
+/// that are reset faster than they are served end the connection (rapid reset,
+/// CVE-2023-44487, and its later forms).
+const MAX_STREAMS: u32 = 128;
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+const MAX_RESET_STREAMS: usize = 64;
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// How often a silent HTTP/2 client is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Accepts connections until the listener closes or the proxy drains.
 pub(crate) async fn accept(
@@ -64,41 +79,95 @@ pub(crate) async fn accept(
 /// in flight is finished first.
 async fn serve(
     worker: Rc<Worker>,
-    stream: Stream,
+    mut stream: Stream,
     listener: ListenerId,
     (mut closed, mut draining): (watch::Receiver<()>, watch::Receiver<()>),
     _count: ConnectionCount,
 ) {
-    let origin = Origin {
-        listener,
-        peer: stream.peer(),
-    };
     let deadlines = *worker.deadlines();
+    let first = tokio::select! {
+        first = tokio::time::timeout(deadlines.head, First::read(&mut stream)) => first,
+        _ = closed.changed() => return,
+        _ = draining.changed() => return,
+    };
+    let Ok(Ok(first)) = first else { return };
+    if first.is_empty() {
+        return;
+    }
+    let client = Client {
+        origin: Origin {
+            listener,
+            peer: stream.peer(),
+        },
+        upgrade: UpgradeSwitch::default(),
+    };
+    let upgrade = client.upgrade.clone();
+    let io = |guard| TokioIo::new(ClientIo::new(stream, first, guard, upgrade, &deadlines));
     let service = service_fn(move |request| {
-        let worker = Rc::clone(&worker);
-        async move { Ok::<_, Infallible>(request::serve(worker, origin, request).await) }
+        let (worker, client) = (Rc::clone(&worker), client.clone());
+        async move { Ok::<_, Infallible>(request::serve(worker, client, request).await) }
     });
-    let io = TokioIo::new(ClientIo::new(stream, deadlines.idle));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(deadlines.head)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(io, service)
-    );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = closed.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        _ = draining.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let ends = (closed, draining);
+    let ended = if first.is_http2() {
+        let connection = http2().serve_connection(io(WireGuard::passing()), service);
+        until_closed(connection, ends, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await
+    } else {
+        let connection = http1(&deadlines)
+            .serve_connection(io(WireGuard::new()), service)
+            .with_upgrades();
+        until_closed(connection, ends, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "client connection ended");
+        tracing::debug!("client connection ended: {}", chain(&error));
     }
+}
+
+/// Runs a connection to its end, which is asked for when listener or proxy
+/// close.
+async fn until_closed<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    (mut closed, mut draining): (watch::Receiver<()>, watch::Receiver<()>),
+    shut_down: impl Fn(Pin<&mut C>),
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        _ = closed.changed() => {}
+        _ = draining.changed() => {}
+    }
+    shut_down(connection.as_mut());
+    connection.await
+}
+
+fn http1(deadlines: &Deadlines) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The stream itself limits a head that has begun.
+        .header_read_timeout(deadlines.keep_alive)
+        .max_buf_size(2 * MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    builder
+}
+
+fn http2() -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
 }

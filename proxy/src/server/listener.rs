@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
-use super::client_io::Stream;
+use super::stream::Stream;
 use crate::config::ClientAuth;
 use crate::session::ListenerId;
 

@@ -183,10 +183,7 @@ impl Worker {
 
 impl Routing {
     fn new(table: Arc<RouteTable>, setup: &Setup) -> Self {
-        let connector = Rc::new(Connector::new(
-            Arc::clone(&setup.tls),
-            setup.deadlines.connect,
-        ));
+        let connector = Rc::new(Connector::new(&setup.tls, setup.deadlines.connect));
         let pools = table
             .routes()
             .iter()

@@ -41,7 +41,15 @@ pub(crate) enum ConnectError {
 #[derive(Clone)]
 pub(crate) struct Connector {
     tls: Arc<rustls::ClientConfig>,
+    tls_http1: Arc<rustls::ClientConfig>,
     limit: Duration,
+}
+
+/// The protocol that a new connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
 }
 
 impl std::fmt::Debug for Connector {
@@ -58,13 +66,48 @@ pub(crate) enum UpstreamIo {
 
 impl Connector {
     /// `limit` is the longest time for name, connection and TLS together.
-    pub(crate) const fn new(tls: Arc<rustls::ClientConfig>, limit: Duration) -> Self {
-        Self { tls, limit }
+    pub(crate) fn new(tls: &Arc<rustls::ClientConfig>, limit: Duration) -> Self {
+        let with_protocols = |protocols: &[&[u8]]| {
+            let mut config = rustls::ClientConfig::clone(tls);
+            config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+            Arc::new(config)
+        };
+        Self {
+            tls: with_protocols(&[b"h2", b"http/1.1"]),
+            tls_http1: with_protocols(&[b"http/1.1"]),
+            limit,
+        }
     }
 
-    /// Opens a connection to an upstream.
-    pub(crate) async fn connect(&self, upstream: &Upstream) -> Result<UpstreamIo, ConnectError> {
-        let opening = self.open(upstream);
+    /// Opens a connection to an upstream, with the protocol that it prefers.
+    pub(crate) async fn connect(
+        &self,
+        upstream: &Upstream,
+    ) -> Result<(UpstreamIo, Protocol), ConnectError> {
+        let io = self.in_time(upstream, &self.tls).await?;
+        let protocol = match &io {
+            UpstreamIo::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Protocol::Http2
+            }
+            _ => Protocol::Http1,
+        };
+        Ok((io, protocol))
+    }
+
+    /// Opens a connection that speaks HTTP/1.1.
+    pub(crate) async fn connect_http1(
+        &self,
+        upstream: &Upstream,
+    ) -> Result<UpstreamIo, ConnectError> {
+        self.in_time(upstream, &self.tls_http1).await
+    }
+
+    async fn in_time(
+        &self,
+        upstream: &Upstream,
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> Result<UpstreamIo, ConnectError> {
+        let opening = self.open(upstream, tls);
         tokio::time::timeout(self.limit, opening)
             .await
             .unwrap_or_else(|_| {
@@ -75,12 +118,16 @@ impl Connector {
             })
     }
 
-    async fn open(&self, upstream: &Upstream) -> Result<UpstreamIo, ConnectError> {
+    async fn open(
+        &self,
+        upstream: &Upstream,
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> Result<UpstreamIo, ConnectError> {
         let addresses = resolve(upstream).await?;
         let stream = self.connect_to_any(&addresses).await?;
         match upstream.scheme {
             Scheme::Http => Ok(UpstreamIo::Clear(stream)),
-            Scheme::Https => self.encrypt(upstream, stream).await,
+            Scheme::Https => encrypt(upstream, stream, tls).await,
         }
     }
 
@@ -107,25 +154,26 @@ impl Connector {
             host: String::new(),
         }))
     }
+}
 
-    async fn encrypt(
-        &self,
-        upstream: &Upstream,
-        stream: TcpStream,
-    ) -> Result<UpstreamIo, ConnectError> {
-        let failed = |source| ConnectError::Tls {
-            host: upstream.host.clone(),
-            source,
-        };
-        let name = upstream.host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        let stream = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, stream)
-            .await
-            .map_err(failed)?;
-        Ok(UpstreamIo::Tls(Box::new(stream)))
-    }
+/// Encrypts a connection and checks that it leads to the upstream.
+async fn encrypt(
+    upstream: &Upstream,
+    stream: TcpStream,
+    tls: &Arc<rustls::ClientConfig>,
+) -> Result<UpstreamIo, ConnectError> {
+    let failed = |source| ConnectError::Tls {
+        host: upstream.host.clone(),
+        source,
+    };
+    let name = upstream.host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(name.to_owned())
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let stream = TlsConnector::from(Arc::clone(tls))
+        .connect(name, stream)
+        .await
+        .map_err(failed)?;
+    Ok(UpstreamIo::Tls(Box::new(stream)))
 }
 
 /// Resolves an upstream's name once. One answer out of reach condemns them all:

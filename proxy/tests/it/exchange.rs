@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, DEADLINE, KEY, Proxy, Upstream, config, config_from};
+use crate::support::{Client, DEADLINE, KEY, Proxy, Upstream, block_on, config, config_from};
 use drawbridge_proxy::DrainOutcome;
 use drawbridge_proxy::config::ClientAuth;
 
@@ -577,12 +577,4 @@ fn a_body_over_the_sessions_cap_is_refused() {
         "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n",
     ));
     assert_eq!(client.answer().status, 413);
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }

@@ -4,4 +4,6 @@
 mod credentials;
 mod exchange;
 mod program;
+mod protocols;
+mod smuggling;
 mod support;

@@ -252,3 +252,11 @@ impl Client {
         matches!(self.reader.fill_buf(), Ok([]) | Err(_))
     }
 }
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}

@@ -116,6 +116,27 @@ fn a_github_of_ones_own_has_rest_and_git_on_one_host() {
 }
 
 #[test]
+fn a_claude_login_is_sent_as_bearer_with_the_beta() {
+    let config = resolved(
+        "[[route]]\npreset = \"anthropic\"\ncredential = { source = \"claude-login\" }",
+        &[("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")],
+    )
+    .unwrap();
+    assert_eq!(config.routes[0].injection, Injection::Bearer);
+    assert!(config.routes[0].adds_oauth_beta);
+    assert_eq!(config.routes[0].upstream.url(), "http://127.0.0.1:9");
+}
+
+#[test]
+fn an_unknown_credential_source_is_named_with_the_known_ones() {
+    let told = error("[[route]]\npreset = \"openai\"\ncredential = { source = \"keychain\" }");
+    assert!(
+        told.contains("keychain") && told.contains("`claude-login`"),
+        "{told}"
+    );
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let text = "[proxy]\nport = 4000\nbind = \"10.0.0.1\"";
     let variables = [
@@ -154,7 +175,6 @@ fn errors_name_file_key_and_accepted_values() {
         )),
         error("[[route]]\npreset = \"openai\"\nupstream = \"http://10.0.0.1\""),
         error("[[route]]\npreset = \"openai\"\n[[route]]\npreset = \"openai\""),
-        error("[[route]]\npreset = \"openai\"\ncredential = { source = \"keychain\" }"),
     ];
     insta::assert_snapshot!(errors.join("\n"));
 }

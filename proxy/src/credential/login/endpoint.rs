@@ -92,14 +92,14 @@ impl DirectConnect {
     pub(in super::super) fn new(tls: &ClientConfig) -> Self {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self(Connector::new(Arc::new(tls), DEADLINE))
+        Self(Connector::new(&Arc::new(tls), DEADLINE))
     }
 }
 
 impl Connect for DirectConnect {
     fn connect<'a>(&'a self, endpoint: &'a EndpointUrl) -> Connecting<'a> {
         Box::pin(async {
-            let io = self.0.connect(&endpoint.upstream).await?;
+            let io = self.0.connect_http1(&endpoint.upstream).await?;
             Ok(Box::new(io) as Box<dyn Connection>)
         })
     }

@@ -1,0 +1,421 @@
+//! A strict reading of HTTP/1 framing, before the HTTP library sees the bytes.
+//!
+//! Libraries repair or tolerate what RFC 9112 lets them: a bare line feed, a
+//! content length next to a chunked body, a repeated length, chunk extensions.
+//! Wherever two programs could disagree about where a message ends, a request
+//! can be smuggled in; so all of it is refused here. The guard follows message
+//! borders by itself, changes nothing of what it accepts, and keeps at most one
+//! unfinished line.
+
+use std::ops::ControlFlow;
+
+use memchr::memchr2;
+
+/// Largest request head, and largest trailer section, in bytes.
+pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Most header lines of one message.
+pub(crate) const MAX_HEADERS: usize = 128;
+
+/// Where in the conversation the next byte belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A request line, or a byte that begins one.
+    RequestLine,
+    HeaderLine,
+    /// So many bytes of a body of known length.
+    Body(u64),
+    ChunkSize,
+    /// So many bytes of a chunk, with the line end after it.
+    Chunk(u64),
+    Trailer,
+    /// Behind a request for an upgrade that is not answered yet.
+    Undecided,
+    /// Behind an upgrade, or HTTP/2: no business of this guard.
+    Passed,
+    /// Something was refused; nothing more is let through.
+    Refused,
+}
+
+/// What the head so far says about the message's borders.
+#[derive(Clone, Copy, Debug, Default)]
+struct Framing {
+    is_http_10: bool,
+    has_host: bool,
+    has_upgrade: bool,
+    is_chunked: bool,
+    length: Option<u64>,
+    lines: usize,
+    bytes: usize,
+}
+
+/// Why bytes were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error("a line does not end with CR LF")]
+    LineEnd,
+    #[error("the request line is not METHOD TARGET HTTP/1.x")]
+    RequestLine,
+    #[error("a header line has no proper name")]
+    HeaderName,
+    #[error("a header line has a control character")]
+    ControlCharacter,
+    #[error("the head is too large")]
+    TooLarge,
+    #[error("Host is missing or repeated")]
+    Host,
+    #[error("Content-Length is repeated or not a number")]
+    ContentLength,
+    #[error("Transfer-Encoding is not exactly chunked, once, in HTTP/1.1")]
+    TransferEncoding,
+    #[error("both Content-Length and Transfer-Encoding are given")]
+    TwoLengths,
+    #[error("a chunk is not a size, a line end, data and a line end")]
+    Chunk,
+    #[error("bytes follow a request for an upgrade that is not granted yet")]
+    EarlyUpgradeBytes,
+    #[error("a request for an upgrade has a body")]
+    UpgradeWithBody,
+}
+
+/// Follows the bytes that a client sends on one connection.
+#[derive(Debug)]
+pub(crate) struct WireGuard {
+    place: Place,
+    framing: Framing,
+    /// The beginning of a line whose end has not arrived.
+    line: Vec<u8>,
+}
+
+impl WireGuard {
+    pub(crate) const fn new() -> Self {
+        Self {
+            place: Place::RequestLine,
+            framing: Framing {
+                is_http_10: false,
+                has_host: false,
+                has_upgrade: false,
+                is_chunked: false,
+                length: None,
+                lines: 0,
+                bytes: 0,
+            },
+            line: Vec::new(),
+        }
+    }
+
+    /// A guard that lets everything through, for HTTP/2.
+    pub(crate) const fn passing() -> Self {
+        let mut guard = Self::new();
+        guard.place = Place::Passed;
+        guard
+    }
+
+    /// Whether a head has begun and not ended.
+    pub(crate) fn is_within_head(&self) -> bool {
+        match self.place {
+            Place::RequestLine => !self.line.is_empty(),
+            Place::HeaderLine => true,
+            _ => false,
+        }
+    }
+
+    /// Whether something was refused.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.place == Place::Refused
+    }
+
+    /// The upgrade that was asked for is granted: what follows is not HTTP.
+    pub(crate) fn grant_upgrade(&mut self) {
+        if self.place == Place::Undecided {
+            self.place = Place::Passed;
+        }
+    }
+
+    /// The upgrade that was asked for is not granted: requests may follow.
+    pub(crate) fn deny_upgrade(&mut self) {
+        if self.place == Place::Undecided {
+            self.place = Place::RequestLine;
+        }
+    }
+
+    /// Looks at the next bytes.
+    ///
+    /// # Errors
+    /// How many of them are acceptable, and what is wrong with the next one.
+    pub(crate) fn inspect(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.step(&bytes[at..]) {
+                ControlFlow::Continue(taken) => at += taken,
+                ControlFlow::Break((taken, violation)) => {
+                    self.place = Place::Refused;
+                    return Err((at + taken, violation));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes at least one byte, or refuses.
+    fn step(&mut self, bytes: &[u8]) -> ControlFlow<(usize, Violation), usize> {
+        match self.place {
+            Place::Passed => ControlFlow::Continue(bytes.len()),
+            Place::Refused => ControlFlow::Break((0, Violation::LineEnd)),
+            Place::Undecided => ControlFlow::Break((0, Violation::EarlyUpgradeBytes)),
+            Place::Body(left) => {
+                let taken = bounded(left, bytes.len());
+                self.place = match left - taken as u64 {
+                    0 => self.after_message(),
+                    left => Place::Body(left),
+                };
+                ControlFlow::Continue(taken)
+            }
+            Place::Chunk(left) if left > 2 => {
+                let taken = bounded(left - 2, bytes.len());
+                self.place = Place::Chunk(left - taken as u64);
+                ControlFlow::Continue(taken)
+            }
+            Place::Chunk(left) => {
+                let expected = if left == 2 { b'\r' } else { b'\n' };
+                if bytes[0] != expected {
+                    return ControlFlow::Break((0, Violation::Chunk));
+                }
+                self.place = match left {
+                    2 => Place::Chunk(1),
+                    _ => Place::ChunkSize,
+                };
+                ControlFlow::Continue(1)
+            }
+            Place::RequestLine | Place::HeaderLine | Place::ChunkSize | Place::Trailer => {
+                self.line(bytes)
+            }
+        }
+    }
+
+    /// Takes the rest of a line, or all there is of it.
+    fn line(&mut self, bytes: &[u8]) -> ControlFlow<(usize, Violation), usize> {
+        // A carriage return may have been the last byte of the piece before.
+        let ends_with_cr = self.line.last() == Some(&b'\r');
+        let end = match memchr2(b'\r', b'\n', bytes) {
+            Some(0) if ends_with_cr && bytes[0] == b'\n' => 1,
+            _ if ends_with_cr => return ControlFlow::Break((0, Violation::LineEnd)),
+            Some(at) if bytes[at] == b'\n' => {
+                return ControlFlow::Break((at, Violation::LineEnd));
+            }
+            Some(at) => match bytes.get(at + 1) {
+                Some(b'\n') => at + 2,
+                Some(_) => return ControlFlow::Break((at + 1, Violation::LineEnd)),
+                None => return self.keep(bytes),
+            },
+            None => return self.keep(bytes),
+        };
+        if let Err(violation) = self.count(end) {
+            return ControlFlow::Break((0, violation));
+        }
+        let accepted = if self.line.is_empty() {
+            self.finish_line(&bytes[..end - 2])
+        } else {
+            let mut line = std::mem::take(&mut self.line);
+            line.extend_from_slice(&bytes[..end]);
+            self.finish_line(&line[..line.len() - 2])
+        };
+        match accepted {
+            Ok(()) => ControlFlow::Continue(end),
+            // The line feed is the byte that makes the line what it is.
+            Err(violation) => ControlFlow::Break((end - 1, violation)),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> ControlFlow<(usize, Violation), usize> {
+        if let Err(violation) = self.count(bytes.len()) {
+            return ControlFlow::Break((0, violation));
+        }
+        self.line.extend_from_slice(bytes);
+        ControlFlow::Continue(bytes.len())
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), Violation> {
+        self.framing.bytes += bytes;
+        let bound = match self.place {
+            Place::ChunkSize => 18,
+            _ => MAX_HEAD_BYTES,
+        };
+        if self.framing.bytes > bound {
+            return Err(match self.place {
+                Place::ChunkSize => Violation::Chunk,
+                _ => Violation::TooLarge,
+            });
+        }
+        Ok(())
+    }
+
+    /// A line is complete, its end not included.
+    fn finish_line(&mut self, line: &[u8]) -> Result<(), Violation> {
+        self.place = match self.place {
+            Place::RequestLine => {
+                let bytes = self.framing.bytes;
+                self.framing = Framing {
+                    is_http_10: is_http_10(line)?,
+                    bytes,
+                    ..Framing::default()
+                };
+                Place::HeaderLine
+            }
+            Place::HeaderLine if line.is_empty() => self.after_head()?,
+            Place::HeaderLine => {
+                self.framing.header(line)?;
+                Place::HeaderLine
+            }
+            Place::ChunkSize => {
+                self.framing.bytes = 0;
+                match chunk_size(line)? {
+                    0 => Place::Trailer,
+                    size => Place::Chunk(size + 2),
+                }
+            }
+            Place::Trailer if line.is_empty() => self.after_message(),
+            Place::Trailer => {
+                let mut framing = self.framing;
+                framing.header(line)?;
+                // A trailer may not say anything about borders after the fact.
+                let says = |f: &Framing| (f.length, f.has_host, f.has_upgrade);
+                if says(&framing) != says(&self.framing) {
+                    return Err(Violation::HeaderName);
+                }
+                self.framing.lines = framing.lines;
+                Place::Trailer
+            }
+            other => other,
+        };
+        Ok(())
+    }
+
+    fn after_head(&mut self) -> Result<Place, Violation> {
+        let framing = self.framing;
+        if !framing.has_host && !framing.is_http_10 {
+            return Err(Violation::Host);
+        }
+        let has_body = framing.is_chunked || framing.length.is_some_and(|length| length > 0);
+        match (framing.is_chunked, framing.length) {
+            (true, Some(_)) => Err(Violation::TwoLengths),
+            (true, None) if framing.is_http_10 => Err(Violation::TransferEncoding),
+            _ if framing.has_upgrade && has_body => Err(Violation::UpgradeWithBody),
+            (true, None) => {
+                self.framing.bytes = 0;
+                Ok(Place::ChunkSize)
+            }
+            (false, Some(length)) if length > 0 => Ok(Place::Body(length)),
+            (false, _) => Ok(self.after_message()),
+        }
+    }
+
+    fn after_message(&mut self) -> Place {
+        self.framing.bytes = 0;
+        if self.framing.has_upgrade {
+            Place::Undecided
+        } else {
+            Place::RequestLine
+        }
+    }
+}
+
+impl Framing {
+    fn header(&mut self, line: &[u8]) -> Result<(), Violation> {
+        self.lines += 1;
+        if self.lines > MAX_HEADERS {
+            return Err(Violation::TooLarge);
+        }
+        // A folded line begins with a space, so it has no name.
+        let colon = memchr::memchr(b':', line).ok_or(Violation::HeaderName)?;
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(Violation::HeaderName);
+        }
+        if value
+            .iter()
+            .any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f)
+        {
+            return Err(Violation::ControlCharacter);
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if self.has_host {
+                    return Err(Violation::Host);
+                }
+                self.has_host = true;
+            }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                // Offering HTTP/2 in clear text asks for no other protocol than
+                // this one, and may be ignored.
+                self.has_upgrade |= !value.eq_ignore_ascii_case(b"h2c");
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = decimal(value).ok_or(Violation::ContentLength)?;
+                if self.length.replace(length).is_some() {
+                    return Err(Violation::ContentLength);
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Violation::TransferEncoding);
+                }
+                self.is_chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Checks a request line; says whether it is HTTP/1.0.
+fn is_http_10(line: &[u8]) -> Result<bool, Violation> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (parts.next(), parts.next(), parts.next());
+    let is_method = method.is_some_and(|m| !m.is_empty() && m.iter().all(|b| is_token(*b)));
+    let is_target = target.is_some_and(|t| !t.is_empty() && t.iter().all(u8::is_ascii_graphic));
+    if !is_method || !is_target || parts.next().is_some() {
+        return Err(Violation::RequestLine);
+    }
+    match version {
+        Some(b"HTTP/1.1") => Ok(false),
+        Some(b"HTTP/1.0") => Ok(true),
+        _ => Err(Violation::RequestLine),
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+}
+
+/// Digits only, few enough not to overflow.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let is_number = (1..=18).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let digits = is_number.then_some(text)?;
+    Some(
+        digits
+            .iter()
+            .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')),
+    )
+}
+
+/// A chunk's size in hexadecimal, without extension or padding.
+fn chunk_size(line: &[u8]) -> Result<u64, Violation> {
+    if !(1..=15).contains(&line.len()) {
+        return Err(Violation::Chunk);
+    }
+    line.iter().try_fold(0, |sum, digit| {
+        let digit = char::from(*digit).to_digit(16).ok_or(Violation::Chunk)?;
+        Ok(sum * 16 + u64::from(digit))
+    })
+}
+
+/// The smaller of a remaining length and what there is.
+fn bounded(left: u64, available: usize) -> usize {
+    usize::try_from(left).map_or(available, |left| left.min(available))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,324 @@
+//! Other protocols than HTTP/1.1 in clear text: upgrades, HTTP/2 and TLS.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{KEY, Proxy, Upstream, block_on, config, config_from};
+
+fn upgrade(proxy: &Proxy, more: &str) -> String {
+    let token = proxy.session.token();
+    format!(
+        "GET /v1/models HTTP/1.1\r\nHost: x\r\nx-api-key: {token}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Key: abc\r\n{more}\r\n"
+    )
+}
+
+/// Grants every upgrade, then echoes what it gets, with the key in front.
+fn switching() -> Upstream {
+    Upstream::start(|request, stream| {
+        assert_eq!(request.get("connection"), Some("upgrade"));
+        assert_eq!(request.get("x-api-key"), Some(KEY));
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Accept: def\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut buffer = [0; 5];
+        while stream.read_exact(&mut buffer).is_ok() {
+            stream.write_all(KEY.as_bytes()).unwrap();
+            stream.write_all(&buffer).unwrap();
+        }
+    })
+}
+
+#[test]
+fn an_upgrade_is_relayed_after_the_upstreams_101() {
+    let upstream = switching();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    let answer = client.send(upgrade(&proxy, "")).head();
+    assert_eq!(answer.status, 101);
+    assert_eq!(answer.head.get("upgrade"), Some("websocket"));
+    assert_eq!(answer.head.get("sec-websocket-accept"), Some("def"));
+    for text in ["hello", "again"] {
+        client.send(text);
+        let mut echo = vec![0; KEY.len() + 5];
+        client.reader.read_exact(&mut echo).unwrap();
+        let expected = format!("{}{text}", "*".repeat(KEY.len()));
+        assert_eq!(String::from_utf8(echo).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_refused_upgrade_leaves_the_connection_usable() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    assert_eq!(client.send(upgrade(&proxy, "")).answer().status, 200);
+    assert_eq!(client.send(proxy.post("{}")).answer().status, 200);
+}
+
+#[test]
+fn an_upgrade_that_was_not_asked_for_is_a_502() {
+    let upstream = Upstream::start(|_, stream| {
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes());
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    assert_eq!(proxy.connect().send(proxy.post("{}")).answer().status, 502);
+    assert_eq!(
+        proxy.connect().send(upgrade(&proxy, "")).answer().status,
+        502
+    );
+}
+
+#[test]
+fn an_offer_of_http2_by_upgrade_is_ignored() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let request = upgrade(&proxy, "").replace("websocket", "h2c");
+    let mut client = proxy.connect();
+    assert_eq!(client.send(request).answer().status, 200);
+    assert_eq!(upstream.next().get("upgrade"), None);
+}
+
+/// One POST with prior knowledge of HTTP/2.
+async fn post_http2(address: SocketAddr, token: &str, count: usize) -> Vec<(u16, Bytes)> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for number in 0..count {
+        let request = Request::post(format!("http://proxy/v1/messages?n={number}"))
+            .header("x-api-key", token)
+            .body(Full::new(Bytes::from_static(b"{}")))
+            .unwrap();
+        let mut sender = sender.clone();
+        answers.push(tokio::spawn(async move {
+            let answer = sender.send_request(request).await.unwrap();
+            let status = answer.status().as_u16();
+            (status, whole(answer.into_body()).await)
+        }));
+    }
+    let mut whole = Vec::new();
+    for answer in answers {
+        whole.push(answer.await.unwrap());
+    }
+    whole
+}
+
+#[expect(clippy::disallowed_methods, reason = "a small answer of a test")]
+async fn whole(body: hyper::body::Incoming) -> Bytes {
+    body.collect().await.unwrap().to_bytes()
+}
+
+#[test]
+fn clients_may_speak_http2_with_prior_knowledge() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answers = block_on(post_http2(proxy.address(), proxy.session.token(), 10));
+    for (status, body) in answers {
+        assert_eq!((status, &body[..]), (200, &b"{\"ok\":true}"[..]));
+        assert_eq!(upstream.next().all("x-api-key"), [KEY]);
+    }
+}
+
+#[test]
+fn class_01_http2_authenticates_too() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answers = block_on(post_http2(proxy.address(), "placeholder", 1));
+    assert_eq!(answers[0].0, 401);
+    upstream.assert_unused();
+}
+
+/// A TLS upstream that tells which protocol it was spoken to in, and the file
+/// with the root that it is trusted by.
+async fn tls_upstream(protocols: &[&str], folder: &std::path::Path) -> (u16, std::path::PathBuf) {
+    let identity = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let root = folder.join("root.pem");
+    std::fs::write(&root, identity.cert.pem()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
+    let certificate = CertificateDer::from(identity.cert.der().to_vec());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    tls.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let service = service_fn(tell);
+                let _ = builder
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    (port, root)
+}
+
+async fn tell(
+    request: Request<hyper::body::Incoming>,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let version = request.version();
+    let key = request
+        .headers()
+        .get("x-api-key")
+        .is_some_and(|key| key == KEY);
+    let host = request.uri().authority().map(ToString::to_string);
+    let hosts = request.headers().get_all("host").iter().count();
+    let length = whole(request.into_body()).await.len();
+    let told = format!(
+        "{version:?} key={key} authority={} hosts={hosts} body={length}",
+        host.is_some()
+    );
+    Ok(Response::new(Full::new(Bytes::from(told))))
+}
+
+fn ask_over_tls(protocols: &[&str], host: &str) -> (u16, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (port, root) = runtime.block_on(tls_upstream(protocols, folder.path()));
+    let url = format!("https://{host}:{port}");
+    let mut config = config_from(&[("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &url)]);
+    config.extra_roots = vec![root];
+    let proxy = Proxy::start(config);
+    let mut client = proxy.connect();
+    let mut last = (0, String::new());
+    for _ in 0..3 {
+        let answer = client.send(proxy.post("{}")).answer();
+        last = (answer.status, answer.text());
+    }
+    last
+}
+
+#[test]
+fn a_tls_upstream_is_spoken_to_in_the_protocol_it_prefers() {
+    let two = format!(
+        "{:?} key=true authority=true hosts=0 body=2",
+        Version::HTTP_2
+    );
+    assert_eq!(ask_over_tls(&["h2", "http/1.1"], "localhost"), (200, two));
+    let one = format!(
+        "{:?} key=true authority=false hosts=1 body=2",
+        Version::HTTP_11
+    );
+    assert_eq!(ask_over_tls(&["http/1.1"], "localhost"), (200, one));
+}
+
+#[test]
+fn a_certificate_for_another_name_is_not_accepted() {
+    let (status, text) = ask_over_tls(&["http/1.1"], "127.0.0.1");
+    assert_eq!(status, 502, "{text}");
+}
+
+#[test]
+fn class_06_another_routes_host_is_refused() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    let own = upstream.address;
+    for (target, host, status) in [
+        ("/v1/models".to_owned(), "proxy:3001".to_owned(), 200),
+        ("/v1/models".to_owned(), own.to_string(), 200),
+        (format!("http://{own}/v1/models"), own.to_string(), 200),
+        (
+            format!("http://{own}/v1/models"),
+            "evil.example".to_owned(),
+            421,
+        ),
+        (
+            "http://evil.example/v1/models".to_owned(),
+            "evil.example".to_owned(),
+            421,
+        ),
+        (
+            "http://evil.example/v1/models".to_owned(),
+            own.to_string(),
+            421,
+        ),
+    ] {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nx-api-key: {token}\r\n\r\n");
+        let answer = proxy.connect().send(request).answer();
+        assert_eq!(answer.status, status, "{target} {host}");
+    }
+}
+
+#[test]
+fn class_14_connect_is_refused() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    let request = format!(
+        "CONNECT api.anthropic.com:443 HTTP/1.1\r\nHost: api.anthropic.com:443\r\n\
+         proxy-authorization: Bearer {token}\r\nx-api-key: {token}\r\n\r\n"
+    );
+    assert_eq!(proxy.connect().send(request).answer().status, 400);
+    upstream.assert_unused();
+}
+
+#[test]
+fn class_21_redirects_are_passed_back_and_not_followed() {
+    let other = Upstream::answering();
+    let location = format!("{}/elsewhere", other.url());
+    let sent = location.clone();
+    let upstream = Upstream::start(move |_, stream| {
+        write!(
+            stream,
+            "HTTP/1.1 307 X\r\nlocation: {sent}\r\ncontent-length: 0\r\n\r\n"
+        )
+        .unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answer = proxy.connect().send(proxy.post("{}")).answer();
+    assert_eq!(
+        (answer.status, answer.head.get("location")),
+        (307, Some(&*location))
+    );
+    other.assert_unused();
+}
+
+#[test]
+fn trailers_pass_both_ways() {
+    let upstream = Upstream::start(|_, stream| {
+        let answer = b"HTTP/1.1 200 OK\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
+            1\r\nx\r\n0\r\nx-sum: 7\r\n\r\n";
+        stream.write_all(answer).unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let request = proxy
+        .post("{}")
+        .replace("host: proxy", "host: proxy\r\nte: trailers");
+    let mut client = proxy.connect();
+    client.send(request).head();
+    let mut rest = vec![0; 6 + 3 + 10 + 2];
+    client.reader.read_exact(&mut rest).unwrap();
+    assert_eq!(
+        String::from_utf8(rest).unwrap(),
+        "1\r\nx\r\n0\r\nx-sum: 7\r\n\r\n"
+    );
+}
