@@ -1,6 +1,7 @@
-//! Speaks the part of `docker`'s command line that the launcher uses, so that
-//! tests need no engine. It is found in the first folder of `PATH`; `script`
-//! there says how it behaves, and `calls` records each argument list.
+//! Speaks the part of `docker`'s and of Apple's `container`'s command line that
+//! the launcher uses, so that tests need no engine. It is found in the first
+//! folder of `PATH`; `script` there says how it behaves, and `calls` records
+//! each argument list.
 
 #![expect(clippy::unwrap_used, reason = "a test helper fails the test")]
 
@@ -34,6 +35,16 @@ fn main() -> ExitCode {
             );
             0
         }
+        "system" if script == "stopped" => fail("apiserver is not running", 1),
+        "system" if args[1] == "dns" && script != "no domain" => {
+            print("host.container.internal");
+            0
+        }
+        "system" => 0,
+        "list" => {
+            print(&list(&here));
+            0
+        }
         "image" if script == "no image" => fail("no such image", 1),
         "image" => 0,
         "run" => run(&here, &script, &args),
@@ -61,6 +72,31 @@ fn print(text: &str) {
 fn fail(reason: &str, code: u8) -> u8 {
     let _ = writeln!(io::stderr().lock(), "{reason}");
     code
+}
+
+/// What `container list --all --format json` prints.
+fn list(here: &Path) -> String {
+    if !here.join("pid").exists() {
+        return "[]".to_owned();
+    }
+    let calls = fs::read_to_string(here.join("calls")).unwrap();
+    let run = calls
+        .lines()
+        .rfind(|call| call.starts_with("run "))
+        .unwrap();
+    let words: Vec<_> = run.split(' ').collect();
+    let after = |flag: &str| {
+        let pairs = words.windows(2).filter(move |pair| pair[0] == flag);
+        pairs.map(|pair| pair[1]).collect::<Vec<_>>()
+    };
+    let labels: serde_json::Map<_, _> = after("--label")
+        .iter()
+        .map(|label| label.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    let id = after("--name")[0];
+    serde_json::json!([{"configuration": {"id": id, "labels": labels}, "status": "running"}])
+        .to_string()
 }
 
 /// Ends the stand-in that plays the container.
@@ -94,8 +130,15 @@ fn run(here: &Path, script: &str, args: &[String]) -> u8 {
 
 fn ipc(args: &[String]) -> PathBuf {
     let mount = args.iter().find(|arg| arg.contains("/workspace/ipc"));
-    let source = mount.and_then(|mount| mount.split('"').nth(1));
-    PathBuf::from(source.unwrap().strip_prefix("source=").unwrap())
+    let mut fields = mount
+        .unwrap()
+        .split(',')
+        .map(|field| field.trim_matches('"'));
+    PathBuf::from(
+        fields
+            .find_map(|field| field.strip_prefix("source="))
+            .unwrap(),
+    )
 }
 
 fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {

@@ -76,7 +76,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct SettingArgs {
     /// Where the agent runs. `auto` picks an engine, and never `host`.
-    #[arg(long, value_name = "auto|docker|podman|host")]
+    #[arg(long, value_name = "auto|docker|podman|apple|host")]
     runtime: Option<String>,
     /// Agent to drive.
     #[arg(long, value_name = "claude|builtin|command")]
@@ -114,6 +114,10 @@ pub(crate) struct SettingArgs {
     /// Longest time without an answer or a follow-up, or `none`.
     #[arg(long, value_name = "TIME")]
     idle_timeout: Option<String>,
+    /// Protections to do without where the engine lacks them, such as
+    /// `seccomp,no-new-privileges` for Apple's `container`.
+    #[arg(long, value_name = "LIST|none")]
+    waive: Option<String>,
 }
 
 impl TypedSettings for SettingArgs {
@@ -132,6 +136,7 @@ impl TypedSettings for SettingArgs {
             Key::TmpExec => &self.tmp_exec,
             Key::Timeout => &self.timeout,
             Key::IdleTimeout => &self.idle_timeout,
+            Key::Waive => &self.waive,
         };
         value.as_deref()
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use drawbridge_shared::protocol::AgentKind;
 
 use crate::error::{Error, Result};
-use crate::spec::{ByteSize, Cpus, ImageRef};
+use crate::spec::{ByteSize, Cpus, ImageRef, Protection};
 
 /// Settings of `[run]`; the flag and the variable have the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,11 @@ pub(crate) enum Key {
     Sandbox,
     Timeout,
     IdleTimeout,
+    Waive,
 }
 
 impl Key {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Runtime,
         Self::Agent,
         Self::Image,
@@ -47,6 +48,7 @@ impl Key {
         Self::Sandbox,
         Self::Timeout,
         Self::IdleTimeout,
+        Self::Waive,
     ];
 
     const fn name(self) -> &'static str {
@@ -64,6 +66,7 @@ impl Key {
             Self::Sandbox => "sandbox",
             Self::Timeout => "timeout",
             Self::IdleTimeout => "idle-timeout",
+            Self::Waive => "waive",
         }
     }
 
@@ -108,6 +111,7 @@ pub(crate) enum RuntimeChoice {
     Auto,
     Docker,
     Podman,
+    Apple,
     Host,
 }
 
@@ -142,7 +146,8 @@ trait Named: Sized + Copy + PartialEq + 'static {
 }
 
 named!(RuntimeChoice {
-    "auto" => Self::Auto, "docker" => Self::Docker, "podman" => Self::Podman, "host" => Self::Host
+    "auto" => Self::Auto, "docker" => Self::Docker, "podman" => Self::Podman, "apple" => Self::Apple,
+    "host" => Self::Host
 });
 named!(NetworkChoice { "sealed" => Self::Sealed, "bridge" => Self::Bridge });
 named!(AgentKind {
@@ -158,6 +163,23 @@ fn parse_named<T: Named>(text: &str) -> Result<T, String> {
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
         format!("one of {}", names.join(", "))
+    })
+}
+
+fn parse_waived(text: &str) -> Result<Vec<Protection>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let find = |name: &str| {
+        let mut known = Protection::NAMES.iter();
+        known
+            .find(|(known, _)| *known == name)
+            .map(|(_, protection)| *protection)
+    };
+    let waived: Option<Vec<_>> = text.split(',').map(|name| find(name.trim())).collect();
+    waived.ok_or_else(|| {
+        let names = Protection::NAMES.map(|(name, _)| name).join(", ");
+        format!("none, or a list of {names}")
     })
 }
 
@@ -183,6 +205,8 @@ pub(crate) struct RunSettings {
     pub(crate) timeout: Option<Duration>,
     /// The run is ended when neither side said anything for this long.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Protections that an engine without them may be used without.
+    pub(crate) waive: Vec<Protection>,
 }
 
 /// One line of `config show`.
@@ -243,6 +267,7 @@ impl RunSettings {
             sandbox: get(Key::Sandbox, "landlock")?.read(parse_named)?,
             timeout: get(Key::Timeout, "2h")?.read(parse_time_limit)?,
             idle_timeout: get(Key::IdleTimeout, "30m")?.read(parse_time_limit)?,
+            waive: get(Key::Waive, "none")?.read(parse_waived)?,
         };
         Ok((settings, shown))
     }

@@ -3,18 +3,28 @@
 //! The argument lists are pure functions of a [`RunSpec`]; what an engine can do
 //! is looked up once, before anything is started.
 
+mod apple;
 mod docker;
 mod engine;
+
+use std::ffi::OsString;
 
 use serde::Serialize;
 
 use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
 use crate::error::{Error, Result};
 use crate::sandbox;
-use crate::spec::{ImageRef, Network, RunSpec, User};
+use crate::spec::{ImageRef, Network, Protection, RunSpec, User};
 
-pub(crate) use docker::run_args;
 pub(crate) use engine::{Engine, Facts};
+
+/// Arguments that start a run with an engine's program.
+pub(crate) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsString> {
+    match engine {
+        Engine::Docker | Engine::Podman => docker::run_args(engine, facts, spec),
+        Engine::Apple => apple::run_args(spec),
+    }
+}
 
 /// The runtime of one run, ready to start.
 #[derive(Clone, Debug)]
@@ -33,13 +43,14 @@ impl Runtime {
             RuntimeChoice::Host => Ok(Self::Host),
             RuntimeChoice::Docker => Self::container(Engine::Docker, image).await,
             RuntimeChoice::Podman => Self::container(Engine::Podman, image).await,
+            RuntimeChoice::Apple => Self::container(Engine::Apple, image).await,
             RuntimeChoice::Auto => Self::first_engine(image).await,
         }
     }
 
     async fn first_engine(image: &ImageRef) -> Result<Self> {
         let mut complaints = Vec::new();
-        for engine in [Engine::Docker, Engine::Podman] {
+        for engine in Engine::ALL {
             match engine.probe().await {
                 Ok(facts) => {
                     engine.require_image(image).await?;
@@ -67,9 +78,7 @@ impl Runtime {
     /// Refuses what this runtime cannot give, rather than to run with less.
     pub(crate) fn require(&self, settings: &RunSettings) -> Result<()> {
         match (self, settings.sandbox) {
-            (Self::Container(engine, facts), _) => {
-                require_container(*engine, facts, settings.network)
-            }
+            (Self::Container(engine, facts), _) => require_container(*engine, facts, settings),
             (Self::Host, SandboxChoice::Landlock) => sandbox::require(),
             (Self::Host, SandboxChoice::Off) => Ok(()),
         }
@@ -77,12 +86,15 @@ impl Runtime {
 }
 
 /// What an engine has to be able to do for a run.
-fn require_container(engine: Engine, facts: &Facts, network: NetworkChoice) -> Result<()> {
+fn require_container(engine: Engine, facts: &Facts, settings: &RunSettings) -> Result<()> {
+    let network = settings.network;
     let program = engine.program();
-    if let Some(missing) = facts.lacks.first() {
+    let mut lacks = facts.lacks.iter();
+    if let Some(missing) = lacks.find(|lack| !settings.waive.contains(lack)) {
         let what = format!("the {program} engine cannot enforce {missing}");
-        return Err(Error::not_started(what)
-            .hint("see `docker info` for its warnings; cgroups may be missing"));
+        return Err(Error::not_started(what).hint(format!(
+            "`{program} info` may tell why; --waive {missing} runs without it"
+        )));
     }
     if facts.is_in_vm && network == NetworkChoice::Sealed {
         let what = format!("the {program} engine runs in a virtual machine");
@@ -130,16 +142,21 @@ pub(crate) struct ContainerIsolation {
     pub(crate) capabilities: [&'static str; 0],
     pub(crate) no_new_privileges: bool,
     pub(crate) seccomp: &'static str,
-    pub(crate) memory: String,
-    pub(crate) cpus: String,
-    pub(crate) pids: u32,
+    /// Limits; null where the engine enforces none.
+    pub(crate) memory: Option<String>,
+    pub(crate) cpus: Option<String>,
+    pub(crate) pids: Option<u32>,
+    /// What the engine lacks and the settings waive.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) waived: Vec<Protection>,
     pub(crate) tmp_size: String,
     pub(crate) tmp_exec: bool,
 }
 
 impl Isolation {
     /// What [`run_args`] asks the engine for.
-    pub(crate) fn of_container(spec: &RunSpec) -> Self {
+    pub(crate) fn of_container(spec: &RunSpec, facts: &Facts) -> Self {
+        let has = |protection| !facts.lacks.contains(&protection);
         Self {
             isolated: true,
             sandbox: None,
@@ -151,11 +168,16 @@ impl Isolation {
             container: Some(ContainerIsolation {
                 read_only_root: true,
                 capabilities: [],
-                no_new_privileges: true,
-                seccomp: "default",
-                memory: spec.limits.memory.to_string(),
-                cpus: spec.limits.cpus.to_string(),
-                pids: spec.limits.pids.get(),
+                no_new_privileges: has(Protection::NoNewPrivileges),
+                seccomp: if has(Protection::Seccomp) {
+                    "default"
+                } else {
+                    "none"
+                },
+                memory: has(Protection::Memory).then(|| spec.limits.memory.to_string()),
+                cpus: has(Protection::Cpus).then(|| spec.limits.cpus.to_string()),
+                pids: has(Protection::Pids).then(|| spec.limits.pids.get()),
+                waived: facts.lacks.clone(),
                 tmp_size: spec.scratch.size.to_string(),
                 tmp_exec: spec.scratch.exec,
             }),
@@ -189,11 +211,25 @@ impl std::fmt::Display for Isolation {
                 None => ", and nothing keeps it from your files and the network",
             });
         };
+        let (network, user) = (self.network, &self.user);
         write!(
             f,
-            "{} network, user {}, read-only root, no capabilities, {} memory, {} cpus, {} pids",
-            self.network, self.user, container.memory, container.cpus, container.pids
-        )
+            "{network} network, user {user}, read-only root, no capabilities"
+        )?;
+        if let Some(memory) = &container.memory {
+            write!(f, ", {memory} memory")?;
+        }
+        if let Some(cpus) = &container.cpus {
+            write!(f, ", {cpus} cpus")?;
+        }
+        if let Some(pids) = container.pids {
+            write!(f, ", {pids} pids")?;
+        }
+        let waived: Vec<_> = container.waived.iter().map(ToString::to_string).collect();
+        if waived.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; WITHOUT {}, which is waived", waived.join(" and "))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use drawbridge_shared::ids::RunId;
+use serde::Serialize;
 
 use crate::state::InstallId;
 
@@ -23,8 +24,6 @@ pub(crate) const IPC: &str = "/workspace/ipc";
 pub(crate) const HOME: &str = "/home/agent";
 /// Where the folder with the proxy's socket is mounted in a container.
 pub(crate) const SOCKET_FOLDER: &str = "/run/drawbridge";
-/// Name under which a container on a bridge network reaches the host.
-pub(crate) const HOST_ALIAS: &str = "host.docker.internal";
 
 /// One container run, whatever engine starts it.
 #[derive(Clone, Debug)]
@@ -97,7 +96,7 @@ pub(crate) enum Network {
     Sealed,
     /// The engine's bridge, with the internet behind it.
     Bridge {
-        /// Address of the host for [`HOST_ALIAS`]; absent where the engine
+        /// Address of the host for its alias; absent where the engine
         /// resolves the name itself, as Docker Desktop does.
         host: Option<IpAddr>,
     },
@@ -182,6 +181,42 @@ pub(crate) struct Scratch {
     pub(crate) size: ByteSize,
     /// Whether programs in it can be started; many builds need that.
     pub(crate) exec: bool,
+}
+
+/// A protection that not every engine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Protection {
+    /// A filter of system calls.
+    Seccomp,
+    /// Set-uid programs gain nothing.
+    NoNewPrivileges,
+    /// The memory limit.
+    Memory,
+    /// The limit of processor time.
+    Cpus,
+    /// The limit of processes.
+    Pids,
+}
+
+impl Protection {
+    /// All of them, with the names that settings use.
+    pub(crate) const NAMES: [(&'static str, Self); 5] = [
+        ("seccomp", Self::Seccomp),
+        ("no-new-privileges", Self::NoNewPrivileges),
+        ("memory", Self::Memory),
+        ("cpus", Self::Cpus),
+        ("pids", Self::Pids),
+    ];
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = Self::NAMES
+            .iter()
+            .find(|(_, protection)| protection == self);
+        f.write_str(found.map_or("", |(name, _)| name))
+    }
 }
 
 /// A reference to an image, such as `drawbridge/claude:0.1.0`.

@@ -29,7 +29,8 @@ impl Bench {
         let mut engine = PathBuf::from(env!("CARGO_BIN_EXE_drawbridge"));
         engine.pop();
         engine.push("examples/stand-in-engine");
-        symlink(engine, bench.path("bin/docker")).unwrap();
+        symlink(&engine, bench.path("bin/docker")).unwrap();
+        symlink(&engine, bench.path("bin/container")).unwrap();
         bench.script(script);
         bench
     }
@@ -253,11 +254,69 @@ fn a_container_that_does_not_stop_is_killed() {
     bench.assert_nothing_is_left();
 }
 
+/// Apple's `container` as its command reference describes it; never run on a Mac.
+const APPLE: [&str; 6] = [
+    "--runtime",
+    "apple",
+    "--network",
+    "bridge",
+    "--waive",
+    "seccomp,no-new-privileges",
+];
+
+#[test]
+fn apples_container_runs_an_agent_and_says_what_it_lacks() {
+    let bench = Bench::new("answer");
+    let ended = bench.run(&APPLE);
+    assert_eq!(
+        (ended.code, ended.out.as_str()),
+        (0, "hi (session none)\n"),
+        "{ended:?}"
+    );
+    assert!(
+        ended.err.contains("WITHOUT seccomp and no-new-privileges"),
+        "{ended:?}"
+    );
+    let input: Value = serde_json::from_str(&bench.read("bin/input")).unwrap();
+    let endpoint = input["drawbridge"]["proxy"]["endpoint"]["url"]
+        .as_str()
+        .unwrap();
+    assert!(
+        endpoint.starts_with("http://host.container.internal:"),
+        "{endpoint}"
+    );
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn apples_container_that_hangs_is_killed() {
+    let bench = Bench::new("will not stop");
+    let ended = bench.run(&[&APPLE[..], &["--timeout", "1s"]].concat());
+    ended.assert_error(5, "the run was stopped after 1 s");
+    bench.assert_nothing_is_left();
+}
+
+#[test]
+fn apples_container_refuses_what_it_cannot_do() {
+    let bench = Bench::new("answer");
+    let refused = |args: &[&str]| bench.run(&[&["--runtime", "apple"], args].concat());
+    refused(&["--network", "bridge"]).assert_error(3, "cannot enforce seccomp");
+    refused(&APPLE[4..]).assert_error(3, "choose --network bridge");
+    bench.script("no domain");
+    bench
+        .run(&APPLE)
+        .assert_error(3, "sudo container system dns create");
+    bench.script("stopped");
+    bench
+        .run(&APPLE)
+        .assert_error(3, "apiserver is not running");
+}
+
 #[test]
 fn unknown_names_are_refused_with_the_accepted_ones() {
     let bench = Bench::new("answer");
     for (flag, accepted) in [
-        ("--runtime", "auto, docker, podman, host"),
+        ("--runtime", "auto, docker, podman, apple, host"),
         ("--agent", "claude, builtin, "),
         ("--network", "sealed, bridge"),
     ] {

@@ -57,6 +57,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     sandbox = landlock (default)
     timeout = 2h (default)
     idle-timeout = 30m (default)
+    waive = none (default)
     "#);
 }
 
@@ -64,7 +65,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
 fn unknown_names_are_refused_with_place_and_accepted_values() {
     insta::assert_snapshot!(refusal(vec![(Key::Runtime, "dokcer")], &[], ""), @r#"
     --runtime: value "dokcer" is not valid
-    hint: accepted is one of auto, docker, podman, host
+    hint: accepted is one of auto, docker, podman, apple, host
     "#);
     insta::assert_snapshot!(refusal(vec![], &[("DRAWBRIDGE_AGENT", "clod")], ""), @r#"
     environment variable DRAWBRIDGE_AGENT: value "clod" is not valid
@@ -76,7 +77,7 @@ fn unknown_names_are_refused_with_place_and_accepted_values() {
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memroy = '1g'"), @r#"
     /etc/drawbridge.toml: unknown key "memroy" in [run]
-    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout
+    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout, waive
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memory = ['1g']"), @r#"
     /etc/drawbridge.toml: key "memory" in [run] is a array, not a single value

@@ -13,14 +13,14 @@ use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{AgentKind, RunRecord};
 use tokio::sync::mpsc;
 
-use crate::config::{Key, RunSettings, SandboxChoice, default_image};
+use crate::config::{Key, NetworkChoice, RunSettings, SandboxChoice, default_image};
 use crate::error::{Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups::{FollowUp, Source};
 use crate::launch::{Request, launch};
 use crate::output::data_line;
 use crate::paint::Paint;
-use crate::runtime::Runtime;
+use crate::runtime::{Engine, Facts, Runtime};
 use crate::sandbox;
 use crate::standin::StandIn;
 use crate::state::State;
@@ -35,7 +35,7 @@ const FAKE_KEY: &str = "sk-ant-fake-CANARY-0123456789";
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Where the agent runs; sealed in a container if that can be.
-    #[arg(long, value_name = "docker|podman|host")]
+    #[arg(long, value_name = "docker|podman|apple|host")]
     runtime: Option<String>,
 }
 
@@ -104,19 +104,28 @@ impl Place {
     async fn choose(runtime: Option<&str>) -> Result<Self> {
         let asked = settings(runtime.unwrap_or("auto"))?;
         match Runtime::choose(asked.runtime, &asked.image).await {
-            Ok(Runtime::Container(engine, _)) => Ok(Self {
-                description: format!(
-                    "sealed in a {} container of {}: no network but the proxy's socket",
-                    engine.program(),
-                    asked.image
-                ),
-                is_sealed: true,
-                settings: asked,
-            }),
+            Ok(Runtime::Container(engine, facts)) => Ok(Self::in_container(engine, &facts, asked)),
             Ok(Runtime::Host) => Self::on_this_machine("as asked for"),
             // The demonstration has to work everywhere; a run never does this.
             Err(error) if runtime.is_none() => Self::on_this_machine(&error.to_string()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// An engine in a virtual machine cannot share the proxy's socket.
+    fn in_container(engine: Engine, facts: &Facts, mut settings: RunSettings) -> Self {
+        let network = if facts.is_in_vm {
+            settings.network = NetworkChoice::Bridge;
+            "on a network of its own"
+        } else {
+            "sealed: no network but the proxy's socket"
+        };
+        settings.waive.clone_from(&facts.lacks);
+        let (program, image) = (engine.program(), &settings.image);
+        Self {
+            description: format!("in a {program} container of {image}, {network}"),
+            is_sealed: !facts.is_in_vm,
+            settings,
         }
     }
 

@@ -20,6 +20,8 @@ const BUILD: Duration = Duration::from_secs(15 * 60);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Builder {
     engine: Engine,
+    /// Its containers are in a virtual machine, which cannot share a socket.
+    is_in_vm: bool,
 }
 
 impl Builder {
@@ -29,7 +31,10 @@ impl Builder {
         let mut complaints = Vec::new();
         for engine in candidates {
             match engine.probe().await {
-                Ok(_) => return Ok(Self { engine }),
+                Ok(facts) => {
+                    let is_in_vm = facts.is_in_vm;
+                    return Ok(Self { engine, is_in_vm });
+                }
                 Err(error) => complaints.push(error.one_line()),
             }
         }
@@ -38,6 +43,16 @@ impl Builder {
             Error::not_started(format!("no container engine is usable: {complaints}"))
                 .hint("install and start Docker or Podman"),
         )
+    }
+
+    /// The network on which a test turn can be run.
+    pub(super) const fn test_network(self) -> &'static str {
+        if self.is_in_vm { "bridge" } else { "sealed" }
+    }
+
+    /// The engine.
+    pub(super) const fn engine(self) -> Engine {
+        self.engine
     }
 
     /// Name of the engine's program.
@@ -67,17 +82,17 @@ impl Builder {
 
     /// Whether the image is there.
     pub(super) async fn has_image(self, image: &str) -> Result<bool> {
-        let args = ["image", "inspect", "--format", "{{.Id}}", image];
+        let args = ["image", "inspect", image];
         Ok(self.ask(&args).await?.status.success())
     }
 
-    /// The image's size, for people.
-    pub(super) async fn image_size(self, image: &ImageRef) -> Result<String> {
+    /// The image's size, for people; unknown to Apple's program.
+    pub(super) async fn image_size(self, image: &ImageRef) -> Result<Option<String>> {
         let image = image.to_string();
         let args = ["image", "inspect", "--format", "{{.Size}}", &image];
         let answer = self.ask(&args).await?;
-        let bytes: u64 = answer.stdout.trim().parse().unwrap_or_default();
-        Ok(format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10))
+        let bytes: Option<u64> = answer.stdout.trim().parse().ok();
+        Ok(bytes.map(|bytes| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)))
     }
 
     /// Whether a shell script succeeds in an image, without a network.
@@ -89,7 +104,19 @@ impl Builder {
 
     /// Downloads an image.
     pub(super) async fn pull(self, image: &str, progress: &Progress) -> Result<()> {
-        self.work(["pull", image], progress).await
+        match self.engine {
+            Engine::Docker | Engine::Podman => self.work(["pull", image], progress).await,
+            Engine::Apple => self.work(["image", "pull", image], progress).await,
+        }
+    }
+
+    /// The flag that keeps a build off the network. Apple's program has none,
+    /// and the Dockerfile of the images does not ask for the network either.
+    pub(super) const fn without_network(self) -> &'static [&'static str] {
+        match self.engine {
+            Engine::Docker | Engine::Podman => &["--network=none"],
+            Engine::Apple => &[],
+        }
     }
 
     /// Builds from a staged context, with the arguments of its Dockerfile.

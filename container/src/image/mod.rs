@@ -52,7 +52,7 @@ pub(crate) struct BuildArgs {
     /// The image to build.
     kind: ImageKind,
     /// Engine that builds it; the first that answers when left out.
-    #[arg(long, value_name = "docker|podman", value_parser = parse_engine)]
+    #[arg(long, value_name = "docker|podman|apple", value_parser = parse_engine)]
     engine: Option<Engine>,
     /// Name of the image, instead of the one that `run` looks for.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
@@ -76,7 +76,12 @@ fn parse_image(text: &str) -> Result<ImageRef, String> {
 }
 
 fn parse_engine(text: &str) -> Result<Engine, &'static str> {
-    Engine::named(text).ok_or("accepted is one of docker, podman")
+    match text {
+        "docker" => Ok(Engine::Docker),
+        "podman" => Ok(Engine::Podman),
+        "apple" => Ok(Engine::Apple),
+        _ => Err("accepted is one of docker, podman, apple"),
+    }
 }
 
 /// `drawbridge build-image`.
@@ -122,7 +127,11 @@ async fn build(request: &BuildArgs, state: &State) -> Result<()> {
 
     progress.step(&format!("building {tag} without a network"));
     let (name, agent) = (tag.to_string(), request.kind.agent().name());
-    let options = ["--network=none", "--target", agent, "--tag", &name];
+    let options = [
+        builder.without_network(),
+        &["--target", agent, "--tag", &name],
+    ]
+    .concat();
     let arguments = [
         ("BASE", base.as_str()),
         ("RUST", &versions.rust),
@@ -137,14 +146,12 @@ async fn build(request: &BuildArgs, state: &State) -> Result<()> {
     builder
         .build(&context, &options, arguments, &progress)
         .await?;
-    progress.step("testing it with a sealed turn");
+    progress.step("testing it with a turn of its agent");
     smoke::test(&builder, request.kind, &tag, state).await?;
     drop(progress);
     let size = builder.image_size(&tag).await?;
-    output::note(&format!(
-        "built {tag}, {size}; a sealed test turn succeeded"
-    ));
-    let agent = request.kind.agent().name();
+    let size = size.map_or_else(String::new, |size| format!(", {size}"));
+    output::note(&format!("built {tag}{size}; a test turn in it succeeded"));
     output::note(&format!(
         "try it: drawbridge run --agent {agent} --prompt \"hello\""
     ));

@@ -1,4 +1,5 @@
-//! The test of a fresh image: a real turn, sealed, against the stand-in.
+//! The test of a fresh image: a real turn against the stand-in, sealed where
+//! the engine can do that.
 
 use drawbridge_shared::exit::Exit;
 use tokio::sync::mpsc;
@@ -25,7 +26,8 @@ pub(super) async fn test(
 ) -> Result<()> {
     let stand_in = StandIn::start(|_| Reply::Say(ANSWER.to_owned())).await?;
     let settings = RunSettings::fixed(&[
-        (Key::Runtime, builder.program()),
+        (Key::Runtime, builder.engine().choice()),
+        (Key::Network, builder.test_network()),
         (Key::Agent, kind.agent().name()),
         (Key::Image, &image.to_string()),
         (Key::Timeout, "120s"),

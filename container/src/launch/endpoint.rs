@@ -11,8 +11,8 @@ use drawbridge_shared::protocol::{AuthMode, ProxyAccess, ProxyEndpoint};
 
 use crate::config::NetworkChoice;
 use crate::error::{Context, Error, Result};
-use crate::runtime::Runtime;
-use crate::spec::{HOST_ALIAS, Network};
+use crate::runtime::{Engine, Runtime};
+use crate::spec::Network;
 use crate::state::RunFolder;
 
 /// A listener of the proxy for one run; it closes when dropped.
@@ -27,7 +27,7 @@ enum Kind {
     /// A socket in the run's folder, mounted into the container.
     Socket,
     /// An address that containers on a bridge reach.
-    Bridge(SocketAddr),
+    Bridge(SocketAddr, Engine),
     /// Loopback, for an agent on this machine.
     Loopback(SocketAddr),
 }
@@ -51,11 +51,17 @@ impl Endpoint {
                 let kind = Kind::Socket;
                 Ok(Self { listener, kind })
             }
-            (Runtime::Container(..), NetworkChoice::Bridge) => {
-                let address = choose_address(None, &HostFacts::observe(), false)
-                    .context(|| Error::not_started("no address for the proxy"))?;
+            (Runtime::Container(engine, _), NetworkChoice::Bridge) => {
+                let address = match engine {
+                    // The domain that is set up for it leads to our loopback.
+                    Engine::Apple => loopback,
+                    Engine::Docker | Engine::Podman => {
+                        choose_address(None, &HostFacts::observe(), false)
+                            .context(|| Error::not_started("no address for the proxy"))?
+                    }
+                };
                 let (listener, address) = listen_tcp(proxy, address)?;
-                let kind = Kind::Bridge(address);
+                let kind = Kind::Bridge(address, *engine);
                 Ok(Self { listener, kind })
             }
             (Runtime::Host, _) => {
@@ -75,7 +81,7 @@ impl Endpoint {
     pub(crate) const fn port(&self) -> Option<NonZeroU16> {
         match self.kind {
             Kind::Socket => None,
-            Kind::Bridge(address) | Kind::Loopback(address) => NonZeroU16::new(address.port()),
+            Kind::Bridge(address, _) | Kind::Loopback(address) => NonZeroU16::new(address.port()),
         }
     }
 
@@ -86,9 +92,11 @@ impl Endpoint {
     /// What a container needs to reach it.
     pub(crate) const fn network(&self) -> Network {
         match self.kind {
-            // Docker Desktop forwards its host name to our loopback by itself.
-            Kind::Bridge(address) if address.ip().is_loopback() => Network::Bridge { host: None },
-            Kind::Bridge(address) => Network::Bridge {
+            // Virtual machines forward the host's name to our loopback themselves.
+            Kind::Bridge(address, _) if address.ip().is_loopback() => {
+                Network::Bridge { host: None }
+            }
+            Kind::Bridge(address, _) => Network::Bridge {
                 host: Some(address.ip()),
             },
             Kind::Socket | Kind::Loopback(_) => Network::Sealed,
@@ -99,8 +107,8 @@ impl Endpoint {
     pub(crate) fn access(&self, session: &SessionGuard, auth_mode: AuthMode) -> ProxyAccess {
         let endpoint = match self.kind {
             Kind::Socket => ProxyEndpoint::Unix(PROXY_SOCKET.into()),
-            Kind::Bridge(address) => {
-                ProxyEndpoint::Url(format!("http://{HOST_ALIAS}:{}", address.port()))
+            Kind::Bridge(address, engine) => {
+                ProxyEndpoint::Url(format!("http://{}:{}", engine.host_alias(), address.port()))
             }
             Kind::Loopback(address) => ProxyEndpoint::Url(format!("http://{address}")),
         };

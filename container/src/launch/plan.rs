@@ -71,7 +71,7 @@ impl Plan {
                     time_zone: TimeZone::of_host(),
                 };
                 let argv = Argv::new(engine.program(), run_args(*engine, facts, &spec));
-                let isolation = Isolation::of_container(&spec);
+                let isolation = Isolation::of_container(&spec, facts);
                 (argv, isolation, Kind::Container(*engine, spec.name))
             }
             Runtime::Host => {

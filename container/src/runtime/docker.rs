@@ -3,19 +3,22 @@
 use std::ffi::OsString;
 
 use super::{Engine, Facts};
-use crate::spec::{Access, HOME, HOST_ALIAS, Mount, Network, RunSpec, WORKSPACE};
+use crate::spec::{Access, HOME, Mount, Network, RunSpec, WORKSPACE};
 
 /// Arguments that start a run with an engine's program.
-pub(crate) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsString> {
+pub(super) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsString> {
     let mut args = Args(vec!["run".into()]);
     args.flags(["--rm", "--interactive", "--pull=never", "--log-driver=none"]);
     args.pair("--name", &spec.name);
     args.pair("--label", format!("drawbridge.install={}", spec.install));
     args.pair("--label", format!("drawbridge.run={}", spec.run));
-    args.network(&spec.network);
+    args.network(engine, &spec.network);
 
     args.flags(["--read-only", "--cap-drop=ALL"]);
     args.pair("--security-opt", "no-new-privileges");
+    if facts.is_unconfined {
+        args.pair("--security-opt", "seccomp=builtin");
+    }
     args.pair("--user", spec.user.to_string());
     args.user_namespace(engine, facts);
     args.pair("--pids-limit", spec.limits.pids.to_string());
@@ -53,13 +56,13 @@ impl Args {
         self.0.push(value.into());
     }
 
-    fn network(&mut self, network: &Network) {
+    fn network(&mut self, engine: Engine, network: &Network) {
         match network {
             Network::Sealed => self.pair("--network", "none"),
             Network::Bridge { host } => {
                 self.pair("--network", "bridge");
                 if let Some(host) = host {
-                    self.pair("--add-host", format!("{HOST_ALIAS}:{host}"));
+                    self.pair("--add-host", format!("{}:{host}", engine.host_alias()));
                 }
             }
         }
@@ -71,7 +74,7 @@ impl Args {
         match engine {
             Engine::Podman if facts.is_rootless => self.pair("--userns", "keep-id"),
             Engine::Docker if facts.maps_users => self.pair("--userns", "host"),
-            Engine::Podman | Engine::Docker => {}
+            Engine::Podman | Engine::Docker | Engine::Apple => {}
         }
     }
 

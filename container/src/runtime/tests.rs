@@ -118,3 +118,82 @@ fn a_mount_cannot_smuggle_in_options() {
         Mount::new("/x", bad, Access::Read).unwrap_err();
     }
 }
+
+#[test]
+fn a_bridge_run_on_apples_container() {
+    let mut spec = spec();
+    spec.network = Network::Bridge { host: None };
+    insta::assert_snapshot!(shown(Engine::Apple, &Facts::of_apple(), &spec), @r#"
+    run
+    --rm
+    --interactive
+    --progress none
+    --name drawbridge-main-run-00112233
+    --label drawbridge.install=00112233445566aa
+    --label drawbridge.run=run-00112233
+    --read-only
+    --cap-drop ALL
+    --user 501:20
+    --ulimit nproc=512
+    --ulimit core=0
+    --memory 4096M
+    --cpus 2
+    --mount type=tmpfs,destination=/tmp,size=512M,mode=1777
+    --mount type=bind,source=/state/groups/main/workspace,target=/workspace/group
+    --mount type=bind,source=/state/runs/run-00112233/socket,target=/run/drawbridge,readonly
+    --workdir /workspace/group
+    --env HOME=/home/agent
+    --env TZ=Europe/Berlin drawbridge/claude:0.1.0
+    "#);
+}
+
+#[test]
+fn docker_desktop_resolves_the_hosts_name_itself() {
+    let desktop = Facts::from_docker(
+        r#"{"OperatingSystem":"Docker Desktop","MemoryLimit":true,"PidsLimit":true,
+            "CpuCfsQuota":true,"SecurityOptions":["name=seccomp,profile=unconfined","name=cgroupns"]}"#,
+    )
+    .unwrap();
+    let mut spec = spec();
+    spec.network = Network::Bridge { host: None };
+    let text = shown(Engine::Docker, &desktop, &spec);
+    assert!(!text.contains("--add-host"), "{text}");
+    // Its daemon filters nothing by itself, so the default filter is asked for.
+    assert!(text.contains("--security-opt seccomp=builtin"), "{text}");
+}
+
+#[test]
+fn what_an_engine_lacks_has_to_be_waived_and_is_said() {
+    let runtime = Runtime::Container(Engine::Apple, Facts::of_apple());
+    let settings = |waive| {
+        let network = (crate::config::Key::Network, "bridge");
+        RunSettings::fixed(&[network, (crate::config::Key::Waive, waive)]).unwrap()
+    };
+    let error = runtime.require(&settings("seccomp")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the container engine cannot enforce no-new-privileges"
+    );
+    runtime
+        .require(&settings("seccomp,no-new-privileges"))
+        .unwrap();
+
+    let isolation = Isolation::of_container(&spec(), &Facts::of_apple());
+    let text = isolation.to_string();
+    assert!(
+        text.ends_with("WITHOUT seccomp and no-new-privileges, which is waived"),
+        "{text}"
+    );
+    assert_eq!(isolation.container.unwrap().seccomp, "none");
+}
+
+#[test]
+fn an_image_label_is_found_in_apples_answer() {
+    let answer = serde_json::json!([{"variants": [{"config": {"config":
+        {"Labels": {"drawbridge.version": "0.1.0"}}}}]}]);
+    assert_eq!(
+        apple::image_label(&answer, "drawbridge.version").as_deref(),
+        Some("0.1.0")
+    );
+    assert_eq!(apple::image_label(&answer, "other"), None);
+}

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::spec::Protection;
+
 /// What an engine can do, and how it maps what we ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -13,8 +15,10 @@ pub(crate) struct Facts {
     pub(crate) has_selinux: bool,
     /// It runs in a virtual machine that cannot share a socket with us.
     pub(crate) is_in_vm: bool,
-    /// Protections that it lacks, by the name of the setting.
-    pub(crate) lacks: Vec<&'static str>,
+    /// Its own default is to run containers without a system call filter.
+    pub(crate) is_unconfined: bool,
+    /// Protections that it lacks.
+    pub(crate) lacks: Vec<Protection>,
 }
 
 /// Why an engine's answer is of no use.
@@ -44,13 +48,26 @@ impl Facts {
             maps_users: has("userns"),
             has_selinux: has("selinux"),
             is_in_vm: info.operating_system.starts_with("Docker Desktop"),
+            is_unconfined: info.security_options.iter().any(|option| {
+                option.starts_with("name=seccomp") && option.ends_with("profile=unconfined")
+            }),
             lacks: missing(&[
-                (has("seccomp"), "seccomp"),
-                (info.memory_limit, "memory"),
-                (info.pids_limit, "pids"),
-                (info.cpu_cfs_quota, "cpus"),
+                (has("seccomp"), Protection::Seccomp),
+                (info.memory_limit, Protection::Memory),
+                (info.pids_limit, Protection::Pids),
+                (info.cpu_cfs_quota, Protection::Cpus),
             ]),
         })
+    }
+
+    /// What Apple's `container` has flags for. Each container is a virtual
+    /// machine of its own, which stands in for the rest where it is waived.
+    pub(crate) fn of_apple() -> Self {
+        Self {
+            is_in_vm: true,
+            lacks: vec![Protection::Seccomp, Protection::NoNewPrivileges],
+            ..Self::default()
+        }
     }
 
     /// Reads `podman info --format '{{json .}}'`.
@@ -62,17 +79,18 @@ impl Facts {
             maps_users: false,
             has_selinux: host.security.selinux_enabled,
             is_in_vm: host.service_is_remote,
+            is_unconfined: false,
             lacks: missing(&[
-                (host.security.seccomp_enabled, "seccomp"),
-                (controls("memory"), "memory"),
-                (controls("pids"), "pids"),
-                (controls("cpu"), "cpus"),
+                (host.security.seccomp_enabled, Protection::Seccomp),
+                (controls("memory"), Protection::Memory),
+                (controls("pids"), Protection::Pids),
+                (controls("cpu"), Protection::Cpus),
             ]),
         })
     }
 }
 
-fn missing(protections: &[(bool, &'static str)]) -> Vec<&'static str> {
+fn missing(protections: &[(bool, Protection)]) -> Vec<Protection> {
     let missing = protections.iter().filter(|(is_there, _)| !is_there);
     missing.map(|(_, name)| *name).collect()
 }
@@ -135,7 +153,7 @@ mod tests {
         )
         .unwrap();
         assert!(facts.is_rootless && facts.has_selinux && facts.is_in_vm);
-        assert_eq!(facts.lacks, ["seccomp", "pids"]);
+        assert_eq!(facts.lacks, [Protection::Seccomp, Protection::Pids]);
     }
 
     #[test]
@@ -152,6 +170,6 @@ mod tests {
         )
         .unwrap();
         assert!(facts.is_rootless && facts.has_selinux);
-        assert_eq!(facts.lacks, ["cpus"]);
+        assert_eq!(facts.lacks, [Protection::Cpus]);
     }
 }
