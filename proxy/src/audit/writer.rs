@@ -139,9 +139,11 @@ impl Writer {
         match self.write_all(&mut messages).await {
             Ok(closed) => {
                 tracing::info!(path = %path.display(), anchor = %self.last, "audit file closed");
-                // First, so that nobody gets a permit for a record after the
-                // end, and the next writer finds the file free.
-                drop((self, messages));
+                // First, so that nobody gets a permit for a record after the end.
+                drop(messages);
+                // The next writer is to find the file free. Closing it alone is
+                // not enough: a child being started holds it for a moment.
+                let _ = self.file.unlock();
                 // Nobody may be waiting any more.
                 let _ = closed.map(|closed| closed.send(()));
             }

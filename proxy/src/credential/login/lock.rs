@@ -22,7 +22,7 @@ const STALE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct LoginLock {
     _folders: Vec<LockFolder>,
-    _file: Option<File>,
+    _file: Option<LockFile>,
 }
 
 /// Why the lock was not had.
@@ -83,10 +83,22 @@ async fn wait_for<L>(
         .unwrap_or_else(|_elapsed| Err(LockError::Held(path.to_owned())))
 }
 
-fn try_file(path: &Path) -> io::Result<Option<File>> {
+/// A file that is locked.
+#[derive(Debug)]
+struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing it alone is not enough: a child being started holds it for a
+        // moment. That comes next, should this fail.
+        let _ = self.0.unlock();
+    }
+}
+
+fn try_file(path: &Path) -> io::Result<Option<LockFile>> {
     let file = File::options().create(true).append(true).open(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(LockFile(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
