@@ -43,6 +43,7 @@ fn tools_are_configurable() {
     assert!(allowed.starts_with("Bash,Read,Write,Edit,"), "{allowed}");
     assert!(allowed.ends_with(",mcp__nanoclaw__*"), "{allowed}");
     assert_eq!(flag(&usual, "--tools"), None);
+    assert!(flag(&usual, "--mcp-config").is_some());
 
     let agent = &mut document["drawbridge"]["agent"];
     agent["allowedTools"] = json!(["Read", "Bash(git *)", "mcp__nanoclaw__send_message"]);
@@ -64,6 +65,11 @@ fn tools_are_configurable() {
     document["drawbridge"]["agent"]["allowedTools"] = json!([]);
     let none = flags(&group, &document);
     assert_eq!(flag(&none, "--tools").as_deref(), Some(""));
+    assert_eq!(
+        flag(&none, "--mcp-config"),
+        None,
+        "no tool of the host either"
+    );
 }
 
 fn the_global_instructions_are_for_groups_that_are_not_main() {

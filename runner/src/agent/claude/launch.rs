@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use drawbridge_shared::ids::AgentSessionId;
+use drawbridge_shared::protocol::AgentOptions;
 use serde_json::{Map, Value, json};
 
 use crate::agent::{AgentSpec, HostTools};
@@ -62,8 +63,10 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
     ] {
         args.push(flag.into());
     }
-    args.push(format!("--mcp-config={}", mcp_config(&spec.host_tools)).into());
     let options = &spec.options;
+    if offers_host_tools(options) {
+        args.push(format!("--mcp-config={}", mcp_config(&spec.host_tools)).into());
+    }
     let allowed = options.allowed_tools.as_ref();
     let allowed = allowed.map_or_else(|| ALLOWED_TOOLS.join(","), |tools| tools.join(","));
     args.push(format!("--allowedTools={allowed}").into());
@@ -123,6 +126,14 @@ fn mcp_config(tools: &HostTools) -> Value {
         "args": tools.args,
         "env": env,
     }}})
+}
+
+/// The list of tools holds back built-in tools only, so a list without a tool of
+/// the host leaves out the whole server. One that names some offers all of them.
+fn offers_host_tools(options: &AgentOptions) -> bool {
+    let prefix = format!("mcp__{}", HostTools::NAME);
+    let names_one = |tools: &Vec<String>| tools.iter().any(|tool| tool.starts_with(&prefix));
+    options.allowed_tools.as_ref().is_none_or(names_one)
 }
 
 /// Names of the built-in tools among rules such as `Bash(git *)`.

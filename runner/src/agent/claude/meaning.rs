@@ -26,7 +26,8 @@ pub(super) fn outcome(result: &TurnResult, interrupted: bool) -> Outcome {
 pub(super) fn cost(result: &TurnResult, before: Option<f64>) -> Option<f64> {
     let share = result.model_usage_since_last_result.as_ref();
     share
-        .map(|models| models.values().map(|model| model.cost_usd).sum())
+        // Not `sum`, which makes -0 of nothing.
+        .map(|models| models.values().fold(0.0, |sum, model| sum + model.cost_usd))
         .or_else(|| Some((result.total_cost_usd? - before?).max(0.0)))
 }
 
