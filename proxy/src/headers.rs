@@ -54,12 +54,11 @@ const CREDENTIAL_PARAMETERS: [&str; 7] = [
 /// `Connection` must not be able to take away what the proxy adds.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    for name in &CREDENTIALS {
-        headers.remove(name);
-    }
-    // The server side has answered it; the upstream sees a body that is coming.
-    headers.remove(EXPECT);
-    headers.remove(HOST);
+    // The server side has answered `Expect`; the upstream sees a body that is
+    // coming.
+    remove_all(headers, |name| {
+        CREDENTIALS.contains(name) || *name == EXPECT || *name == HOST
+    });
 }
 
 /// Removes the headers of the upstream's hop, and the cookies it sets: a cookie
@@ -76,7 +75,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    remove_all(headers, |name| HOP_BY_HOP.contains(name));
+}
+
+/// Removes the headers of which this holds. Few are there, so to compare names
+/// is faster than to look each possible one up.
+fn remove_all(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    let present: Vec<_> = headers
+        .keys()
+        .filter(|name| is_removed(name))
+        .cloned()
+        .collect();
+    for name in present {
         headers.remove(name);
     }
 }

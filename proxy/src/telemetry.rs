@@ -124,7 +124,7 @@ impl Telemetry {
             route: Arc::clone(&self.unrouted),
             session: None,
             method: method.clone(),
-            uri: uri.clone(),
+            path: shortened(uri.path()).into(),
             started: Instant::now(),
             status: None,
             first_byte: None,
@@ -166,7 +166,9 @@ pub struct Completion {
     route: Arc<RouteMetrics>,
     session: Option<Arc<str>>,
     method: Method,
-    uri: Uri,
+    /// A copy: a part of the URI would keep the buffer that the request was
+    /// read into for as long as the answer streams.
+    path: Box<str>,
     started: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
@@ -255,13 +257,11 @@ impl Drop for Completion {
 
 impl Completion {
     fn record(&self, duration: Duration) -> Record {
-        let path = self.uri.path();
-        let end = path.floor_char_boundary(MAX_PATH_BYTES);
         Record {
             route: Arc::clone(self.route.name()),
             session: self.session.clone(),
             method: self.method.as_str().to_owned(),
-            path: path[..end].to_owned(),
+            path: self.path.to_string(),
             status: self.status.map(|status| status.as_u16()),
             bytes_in: self.bytes_in.get(),
             bytes_out: self.bytes_out,
@@ -273,6 +273,10 @@ impl Completion {
             output_tokens: self.usage.map(|usage| usage.output),
         }
     }
+}
+
+fn shortened(path: &str) -> &str {
+    &path[..path.floor_char_boundary(MAX_PATH_BYTES)]
 }
 
 /// To the microsecond.

@@ -28,6 +28,7 @@ struct Shared {
     prefixes: Option<AhoCorasick>,
     /// By first byte.
     begins_pattern: [bool; 256],
+    shortest: usize,
 }
 
 /// The patterns cannot be searched for.
@@ -75,10 +76,12 @@ impl Patterns {
                     .build(patterns.iter().map(|p| &p[..p.len().min(PREFIX_BYTES)]))
             })
             .transpose()?;
+        let shortest = patterns.iter().map(|p| p.len()).min().unwrap_or(usize::MAX);
         let shared = Arc::new(Shared {
             patterns,
             prefixes,
             begins_pattern,
+            shortest,
         });
         Ok(Self { shared })
     }
@@ -121,6 +124,10 @@ impl Patterns {
 
     /// A copy of `bytes` with every occurrence masked; none when there is none.
     pub(super) fn masked(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        // Nearly all headers are shorter than any secret.
+        if bytes.len() < self.shared.shortest {
+            return None;
+        }
         let mut masked = None;
         self.search(bytes, |start, end| {
             let copy: &mut Vec<u8> = masked.get_or_insert_with(|| bytes.to_vec());
