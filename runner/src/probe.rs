@@ -12,6 +12,7 @@ mod reach;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::path::PathBuf;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::marker::Markers;
@@ -26,6 +27,9 @@ pub struct ProbeArgs {
     /// Also try a TCP connection to this `ADDRESS:PORT`; may be repeated
     #[arg(long = "dial", value_name = "ADDRESS:PORT")]
     pub dials: Vec<String>,
+    /// Also try to open this file for writing, without writing; may be repeated
+    #[arg(long = "write", value_name = "PATH")]
+    pub writes: Vec<PathBuf>,
 }
 
 /// What came of trying something that a sealed agent must not be able to do.
@@ -157,7 +161,7 @@ fn probe(
         isolation: kernel::isolation(),
         limits: kernel::limits(),
         network: kernel::network(),
-        attempts: reach::attempts(ways_out, &args.dials),
+        attempts: reach::attempts(ways_out, args),
         proxy: options.proxy.as_ref().map(reach::ask_proxy),
         credential_variables: credential_variables(std::env::vars_os()),
     };
@@ -217,10 +221,12 @@ mod tests {
             .to_string();
         let args = ProbeArgs {
             dials: vec![open.clone(), closed.clone()],
+            writes: vec!["/nonexistent/file".into()],
         };
         let report = report(&args, "");
         assert!(!report.attempts[&format!("dial {open}")].is_blocked());
         assert!(report.attempts[&format!("dial {closed}")].is_blocked());
+        assert!(report.attempts["write /nonexistent/file"].is_blocked());
     }
 
     #[test]

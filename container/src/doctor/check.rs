@@ -25,7 +25,7 @@ pub(crate) enum Status {
 pub(crate) enum Place {
     /// On this machine.
     Outside,
-    /// In a container with the flags of a real run.
+    /// Inside, with the flags of a real run.
     Inside,
 }
 
@@ -100,10 +100,7 @@ pub(crate) fn show(checks: &[Check], paint: Paint) -> String {
     let mut text = String::new();
     for (place, heading) in [
         (Place::Outside, "on this machine"),
-        (
-            Place::Inside,
-            "inside a container with the flags of a real run",
-        ),
+        (Place::Inside, "inside, with the flags of a real run"),
     ] {
         let mut here = checks
             .iter()

@@ -3,7 +3,7 @@
 use drawbridge_runner::probe::{Attempt, Report};
 
 use super::check::{Check, Place, Status};
-use crate::config::{NetworkChoice, RunSettings};
+use crate::config::{NetworkChoice, RunSettings, SandboxChoice};
 use crate::spec::{HOME, IPC, User, WORKSPACE};
 use crate::standin::Received;
 
@@ -22,6 +22,18 @@ pub(crate) fn judge(report: &Report, settings: &RunSettings) -> Vec<Check> {
     ];
     checks.extend(limits(report, settings));
     checks.extend(network(report, settings.network));
+    checks
+}
+
+/// What Landlock promises for an agent on this machine; without it, nothing is
+/// promised, and what is open is only noted.
+pub(crate) fn judge_host(report: &Report, settings: &RunSettings) -> Vec<Check> {
+    let is_promised = settings.sandbox == SandboxChoice::Landlock;
+    let mut checks = vec![version(report), variables(report)];
+    let kept = |name: &&String| name.starts_with("dial ") || name.starts_with("write ");
+    for name in report.attempts.keys().filter(kept) {
+        checks.push(way_out(name, &report.attempts[name], is_promised));
+    }
     checks
 }
 
@@ -167,8 +179,9 @@ fn network(report: &Report, wanted: NetworkChoice) -> Vec<Check> {
         ),
     );
     let attempts = report.attempts.iter().map(|(name, attempt)| {
-        // Nothing may give raw sockets; the rest is what a bridge is for.
-        let must_be_blocked = is_sealed || name == "raw-socket";
+        // Nothing may give raw sockets or files; the rest is what a bridge is for.
+        let is_network = name != "raw-socket" && !name.starts_with("write ");
+        let must_be_blocked = is_sealed || !is_network;
         way_out(name, attempt, must_be_blocked)
     });
     std::iter::once(interfaces).chain(attempts).collect()
@@ -182,7 +195,8 @@ fn way_out(name: &str, attempt: &Attempt, must_be_blocked: bool) -> Check {
         "route-ipv4" => "IPv4 route",
         "route-ipv6" => "IPv6 route",
         "metadata" => "metadata address",
-        _ => "port",
+        name if name.starts_with("write ") => "other files",
+        _ => "host's ports",
     };
     let status = match attempt {
         Attempt::Blocked(_) => Status::Pass,
@@ -227,10 +241,19 @@ pub(crate) fn proxy(report: &Report, received: &[Received], key: &str) -> Check 
     );
     let check = check("proxy", is_good, detail);
     match (without, with) {
-        (Err(_), _) | (_, Err(_)) => check.hint(
-            "the container cannot reach the proxy: a firewall on the host may be in the way, \
-             or the engine cannot share a socket (try --network bridge)",
-        ),
+        (Err(_), _) | (_, Err(_)) => check.hint(super::outside::firewall().map_or_else(
+            || {
+                "the container cannot reach the proxy: a firewall may be in the way, or \
+                     the engine cannot share a socket (try --network bridge)"
+                    .to_owned()
+            },
+            |name| {
+                format!(
+                    "{name} is on and keeps containers from the proxy: allow TCP from the \
+                         interface docker0 to this machine"
+                )
+            },
+        )),
         _ => check,
     }
 }

@@ -2,6 +2,7 @@
 //! inside a container that is started with the flags of a real run.
 
 mod check;
+mod credential;
 mod inside;
 mod outside;
 
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::SettingArgs;
 use crate::config::RunSettings;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::launch::{Request, launch};
 use crate::output::data_line;
@@ -35,6 +36,10 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Ask the upstream whether it accepts the credential. Without this, the
+    /// doctor sends nothing beyond this machine.
+    #[arg(long)]
+    check_credential: bool,
 }
 
 /// `drawbridge doctor`.
@@ -46,7 +51,11 @@ pub(crate) fn command(args: &DoctorArgs) -> Result<Exit> {
         orphans::sweep(&state).await?;
         progress.step("looking at this machine");
         let (mut checks, runtime) = outside::look(&settings, &state, &credential).await;
-        progress.step("looking from inside a container");
+        if let (true, Ok(config)) = (args.check_credential, credential) {
+            progress.step("asking the upstream");
+            checks.push(credential::try_out(config).await);
+        }
+        progress.step("looking from inside");
         checks.extend(look_inside(&settings, runtime.as_ref(), &state).await);
         Ok(checks)
     })?;
@@ -68,33 +77,47 @@ async fn look_inside(
     state: &State,
 ) -> Vec<Check> {
     let skipped = |why| vec![Check::new(Place::Inside, "probe", Status::Skipped, why)];
-    match runtime {
-        None => skipped("no container can be started before the failures above are mended"),
-        Some(Runtime::Host) => skipped("the host runtime starts no container"),
-        Some(Runtime::Container(..)) => match probe(settings, state).await {
-            Ok((report, received)) => {
-                let mut checks = inside::judge(&report, settings);
-                checks.push(inside::proxy(&report, &received, FAKE_KEY));
-                checks
-            }
-            Err(error) => {
-                let place = Place::Inside;
-                vec![Check {
-                    place,
-                    ..Check::fail("probe", &error)
-                }]
-            }
-        },
-    }
+    let Some(runtime) = runtime else {
+        return skipped("nothing can be started before the failures above are mended");
+    };
+    let (report, received) = match probe(settings, runtime, state).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            let failed = Check::fail("probe", &error);
+            return vec![Check {
+                place: Place::Inside,
+                ..failed
+            }];
+        }
+    };
+    let mut checks = match runtime {
+        Runtime::Container(..) => inside::judge(&report, settings),
+        Runtime::Host => inside::judge_host(&report, settings),
+    };
+    checks.push(inside::proxy(&report, &received, FAKE_KEY));
+    checks
 }
 
 /// Starts a run whose runner probes instead of talking to an agent.
-async fn probe(settings: &RunSettings, state: &State) -> Result<(Report, Vec<Received>)> {
+async fn probe(
+    settings: &RunSettings,
+    runtime: &Runtime,
+    state: &State,
+) -> Result<(Report, Vec<Received>)> {
     let stand_in = StandIn::start(|_| Reply::Say(String::new())).await?;
     let proxy = stand_in.proxy_config(FAKE_KEY, state)?;
+    // A port of this machine that nobody but the doctor should reach.
+    let canary = outside::canary(runtime, settings).await?;
+    let address = canary.local_addr().map(|address| address.to_string());
+    let address = address.context(|| Error::infrastructure("the canary has no address"))?;
+    let file = match runtime {
+        Runtime::Container(..) => "/etc/passwd".to_owned(),
+        Runtime::Host => state.root().join("install-id").display().to_string(),
+    };
+    let words = ["probe", "--dial", &address, "--write", &file];
     let request = Request {
         prompt: "probe".to_owned(),
-        runner_args: vec!["probe".to_owned()],
+        runner_args: words.map(str::to_owned).into(),
         ..Request::new(settings.clone(), proxy)
     };
     let (reporter, mut events) = mpsc::unbounded_channel();

@@ -1,13 +1,19 @@
 //! What a run needs on this machine.
 
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
 use drawbridge_proxy::bind::{HostFacts, choose_address};
 use drawbridge_proxy::config::ProxyConfig;
+use tokio::net::TcpListener;
 
 use super::check::{Check, Place, Status};
-use crate::config::{NetworkChoice, RunSettings, RuntimeChoice};
-use crate::error::{Error, Result};
+use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
+use crate::error::{Context, Error, Result};
 use crate::image::versions::Versions;
 use crate::runtime::{Engine, Runtime};
+use crate::sandbox;
 use crate::state::State;
 
 /// Looks at everything, and returns the runtime when one can be used.
@@ -30,7 +36,7 @@ pub(crate) async fn look(
             checks.push(Check::pass("engine", engine_version(*engine).await));
             checks.push(image(*engine, settings).await);
         }
-        Ok(Runtime::Host) => checks.push(host()),
+        Ok(Runtime::Host) => checks.push(host(settings)),
         Err(error) => checks.push(Check::fail(subject(settings.runtime), error)),
     }
     checks.push(match credential {
@@ -40,7 +46,53 @@ pub(crate) async fn look(
     if settings.runtime != RuntimeChoice::Host {
         checks.push(bind_address(settings.network));
     }
+    checks.extend([control_groups(), landlock()]);
     (checks, runtime.ok())
+}
+
+/// A port on an address of this machine that agents could try to reach.
+pub(crate) async fn canary(runtime: &Runtime, settings: &RunSettings) -> Result<TcpListener> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let address = match (runtime, settings.network) {
+        (Runtime::Container(..), _) => {
+            choose_address(None, &HostFacts::observe(), false).unwrap_or(loopback)
+        }
+        (Runtime::Host, _) => loopback,
+    };
+    TcpListener::bind((address, 0))
+        .await
+        .context(|| Error::infrastructure(format!("cannot open a port on {address}")))
+}
+
+/// The firewall that is in force here, when it is one that we know.
+pub(crate) fn firewall() -> Option<&'static str> {
+    let ufw = fs::read_to_string("/etc/ufw/ufw.conf").unwrap_or_default();
+    if ufw.lines().any(|line| line.trim() == "ENABLED=yes") {
+        return Some("ufw");
+    }
+    let firewalld = Path::new("/run/firewalld.pid").exists();
+    firewalld.then_some("firewalld")
+}
+
+/// Whether the kernel can enforce limits, and by which interface.
+fn control_groups() -> Check {
+    const NAME: &str = "control groups";
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return Check::pass(NAME, "version 2");
+    }
+    if Path::new("/sys/fs/cgroup/memory").exists() {
+        return Check::pass(NAME, "version 1");
+    }
+    Check::new(Place::Outside, NAME, Status::Note, "not visible here")
+}
+
+/// Only the host runtime needs it.
+fn landlock() -> Check {
+    const NAME: &str = "Landlock";
+    match sandbox::require() {
+        Ok(()) => Check::pass(NAME, "there, for --runtime host"),
+        Err(error) => Check::new(Place::Outside, NAME, Status::Note, error.one_line()),
+    }
 }
 
 const fn subject(runtime: RuntimeChoice) -> &'static str {
@@ -102,14 +154,13 @@ async fn image(engine: Engine, settings: &RunSettings) -> Check {
     Check::pass(NAME, detail)
 }
 
-fn host() -> Check {
-    Check::new(
-        Place::Outside,
-        "isolation",
-        Status::Note,
-        "NONE: the agent runs on this machine as you",
-    )
-    .hint("choose --runtime docker or podman to isolate it")
+fn host(settings: &RunSettings) -> Check {
+    let detail = match settings.sandbox {
+        SandboxChoice::Landlock => "no container; Landlock limits writing and TCP",
+        SandboxChoice::Off => "NONE: the agent runs on this machine as you",
+    };
+    Check::new(Place::Outside, "isolation", Status::Note, detail)
+        .hint("choose --runtime docker or podman for a sealed container")
 }
 
 fn describe(config: &ProxyConfig) -> String {

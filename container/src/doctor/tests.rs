@@ -148,7 +148,7 @@ fn failures_are_shown_with_their_hint() {
       ok    engine             docker 20.10
       FAIL  image              docker has no image x
                                hint: drawbridge build-image x
-    inside a container with the flags of a real run
+    inside, with the flags of a real run
       --    probe              not started
     1 check failed: a run would not work as promised
     ");

@@ -102,9 +102,12 @@ impl Plan {
         })
     }
 
-    /// The same with a subcommand of the runner, which is the last word of the
-    /// argument list in a container.
+    /// The same with another subcommand of the runner; on the host, `run` is
+    /// the last word of the argument list.
     pub(super) fn with_runner_args(mut self, args: Vec<String>) -> Self {
+        if !args.is_empty() && matches!(self.kind, Kind::Host { .. }) {
+            self.argv.args.pop();
+        }
         self.argv.args.extend(args.into_iter().map(Into::into));
         self
     }

@@ -1,9 +1,11 @@
 //! Attempts to get out of the container, each with a deadline of one second.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use drawbridge_shared::protocol::{ProxyAccess, ProxyEndpoint};
 use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
 use super::kernel;
-use super::{Attempt, ProxyAnswer};
+use super::{Attempt, ProbeArgs, ProxyAnswer};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 /// Cloud providers serve instance credentials here.
@@ -34,12 +36,18 @@ pub(super) const WAYS_OUT: [WayOut; 6] = [
 ];
 
 /// Tries all ways out and all further targets at the same time.
-pub(super) fn attempts(ways_out: &[WayOut], dials: &[String]) -> BTreeMap<String, Attempt> {
-    thread::scope(|scope| {
+pub(super) fn attempts(ways_out: &[WayOut], args: &ProbeArgs) -> BTreeMap<String, Attempt> {
+    let writes = args
+        .writes
+        .iter()
+        .map(|path| (format!("write {}", path.display()), open(path)));
+    let mut attempts: BTreeMap<_, _> = writes.collect();
+    let reached: Vec<_> = thread::scope(|scope| {
         let named = ways_out
             .iter()
             .map(|(name, attempt)| ((*name).to_owned(), scope.spawn(attempt)));
-        let dialled = dials
+        let dialled = args
+            .dials
             .iter()
             .map(|target| (format!("dial {target}"), scope.spawn(move || dial(target))));
         let threads: Vec<_> = named.chain(dialled).collect();
@@ -50,7 +58,15 @@ pub(super) fn attempts(ways_out: &[WayOut], dials: &[String]) -> BTreeMap<String
                 (name, thread.join().unwrap_or_else(lost))
             })
             .collect()
-    })
+    });
+    attempts.extend(reached);
+    attempts
+}
+
+/// Opens a file for appending, and leaves it as it is.
+fn open(path: &Path) -> Attempt {
+    let opened = OpenOptions::new().append(true).open(path);
+    Attempt::from_result(opened, |_| format!("{} can be written to", path.display()))
 }
 
 fn dial(target: &str) -> Attempt {
