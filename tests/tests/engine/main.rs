@@ -11,6 +11,7 @@
 
 mod conversation;
 mod crash;
+mod docs;
 mod failures;
 mod follow_ups;
 mod hostile;
@@ -189,8 +190,8 @@ fn trials_of(agent: Agent) -> Vec<Trial> {
             .map(|setting| setting.trial(name, *test))
     }));
     let own = match agent {
-        Agent::Builtin => images::TESTS,
-        Agent::Claude => nanoclaw::TESTS,
+        Agent::Builtin => [images::TESTS, docs::TESTS].concat(),
+        Agent::Claude => nanoclaw::TESTS.to_vec(),
     };
     trials.extend(own.iter().map(|(name, test)| usual.trial(name, *test)));
     trials
