@@ -114,10 +114,11 @@ impl Acp {
         Ok(())
     }
 
-    fn cancel(&self) -> Result<(), Failure> {
-        if self.prompt.is_none() {
+    fn cancel(&mut self) -> Result<(), Failure> {
+        let Some(prompt) = &mut self.prompt else {
             return Ok(());
-        }
+        };
+        prompt.cancel();
         let params = json!({"sessionId": self.begun.session});
         self.peer.notify("session/cancel", params)
     }

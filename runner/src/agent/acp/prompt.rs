@@ -16,6 +16,7 @@ pub(super) struct Prompt {
     text: String,
     /// What it said before.
     earlier: Option<String>,
+    is_cancelled: bool,
 }
 
 impl Prompt {
@@ -25,7 +26,13 @@ impl Prompt {
             messages,
             text: String::new(),
             earlier: None,
+            is_cancelled: false,
         }
+    }
+
+    /// Notes that the agent was told to stop.
+    pub(super) const fn cancel(&mut self) {
+        self.is_cancelled = true;
     }
 
     /// Takes a `session/update`: what the supervisor is to be told.
@@ -68,6 +75,8 @@ impl Prompt {
         result: Result<Value, RpcError>,
     ) -> (TurnEnd, Vec<UserMessage>, Option<String>) {
         let (outcome, usage, warning) = match result {
+            // opencode fails when it is stopped before it has really begun.
+            Err(_) if self.is_cancelled => (Outcome::Interrupted, None, None),
             Err(error) => (Outcome::Failed(failure(&error)), None, None),
             Ok(answer) => {
                 let said = Some(self.text)
