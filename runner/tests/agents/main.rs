@@ -18,6 +18,8 @@ mod inbox;
 mod input;
 mod records;
 mod requests;
+mod rpc_agents;
+mod rpc_stand_in;
 mod stand_in;
 mod surroundings;
 
@@ -29,6 +31,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     if args.next().as_deref() == Some("stand-in") {
         let scenario = args.next().unwrap_or_default();
+        if scenario.starts_with("codex-") || scenario.starts_with("acp-") {
+            return rpc_stand_in::main(&scenario, &args.collect::<Vec<_>>());
+        }
         return stand_in::main(&scenario, &args.collect::<Vec<_>>());
     }
     let tests = [
@@ -38,6 +43,7 @@ fn main() -> ExitCode {
         claude::TESTS,
         records::TESTS,
         requests::TESTS,
+        rpc_agents::TESTS,
         surroundings::TESTS,
     ]
     .concat();
