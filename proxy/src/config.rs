@@ -16,14 +16,14 @@ use crate::credential::{CredentialSource, Credentials, Unavailable};
 use crate::metrics::Metrics;
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::table::{Route, RouteTable};
-use crate::upstream::Upstream;
+use crate::upstream::{OutgoingProxy, Upstream};
 
 mod file;
 pub(crate) mod period;
 mod preset;
 mod resolve;
 
-pub use file::{ConfigError, ConfigFile, FILE_NAME, UpstreamProxy};
+pub use file::{ConfigError, ConfigFile, FILE_NAME};
 
 /// How clients prove that they may use the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -187,8 +187,8 @@ pub struct ProxyConfig {
     pub extra_roots: Vec<PathBuf>,
     /// Threads that serve requests.
     pub workers: NonZeroUsize,
-    /// Whether the proxy's own connections go through another proxy.
-    pub upstream_proxy: UpstreamProxy,
+    /// The proxy that the network demands for the way out.
+    pub outgoing: Option<OutgoingProxy>,
     /// How long requests in flight may go on after the first signal.
     pub drain: Duration,
     /// The audit file; none is written when absent.

@@ -34,7 +34,7 @@ pub use cli::main_impl;
 pub(crate) use forward::chain;
 pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, Reloader, StartError};
 pub use upstream::tls::TlsError;
-pub use upstream::{InvalidUpstream, Reach, Scheme, Upstream};
+pub use upstream::{InvalidUpstream, OutgoingProxy, Reach, Scheme, Upstream};
 
 /// What the fuzz targets need of the inside; see `proxy/fuzz`.
 #[cfg(fuzzing)]

@@ -89,6 +89,7 @@ impl ProxyHandle {
         let shared = Arc::new(Shared::new(sessions.clone(), telemetry.clone()));
         let setup = Setup {
             telemetry,
+            outgoing: config.outgoing.clone(),
             tls: tls::client_config(&config.extra_roots)?,
             sessions,
             client_auth: config.client_auth,

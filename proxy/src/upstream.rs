@@ -5,10 +5,13 @@ use http::HeaderValue;
 
 pub(crate) mod address;
 pub(crate) mod connect;
+pub(crate) mod io;
+mod outgoing;
 mod pool;
 pub(crate) mod tls;
 
 pub use address::Reach;
+pub use outgoing::OutgoingProxy;
 pub(crate) use pool::{Lease, Pool, SendError};
 
 /// Where a route's requests go.

@@ -6,6 +6,7 @@ use super::{ConfigArgs, Failure, output};
 use crate::chain;
 use crate::config::{ConfigFile, Environment, ProxyConfig};
 use crate::credential::Credentials;
+use crate::upstream::connect::Connector;
 use crate::upstream::tls;
 
 /// Checks configuration and credentials, and tells of each route.
@@ -18,7 +19,10 @@ pub(super) fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     let mut problems = 0;
     let mut credentials = Credentials::new(config.environment.clone(), runtime.handle().clone());
     match tls::client_config(&config.extra_roots) {
-        Ok(tls) => credentials = credentials.with_tls(&tls),
+        Ok(tls) => {
+            let connector = Connector::new(&tls, config.deadlines.connect);
+            credentials = credentials.reaching(connector.through(config.outgoing.clone()));
+        }
         Err(error) => {
             problems += 1;
             output::line(&format!("tls: {}", chain(&error)));

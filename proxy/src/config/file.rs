@@ -119,7 +119,7 @@ pub(super) struct ProxyTable {
 /// Whether the proxy's own connections go through another proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum UpstreamProxy {
+pub(super) enum UpstreamProxy {
     /// As `HTTPS_PROXY` and `NO_PROXY` say.
     #[default]
     Environment,

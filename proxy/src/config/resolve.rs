@@ -9,7 +9,7 @@ use drawbridge_shared::env::{
 use drawbridge_shared::protocol::AuthMode;
 use http::HeaderName;
 
-use super::file::{FsyncSetting, InjectionSetting, Period, Preset, RouteTable};
+use super::file::{FsyncSetting, InjectionSetting, Period, Preset, RouteTable, UpstreamProxy};
 use super::preset::{Defaults, GITHUB_GIT};
 use super::{
     AuditConfig, ConfigError, ConfigFile, Deadlines, Environment, Injection, Limits, ListenConfig,
@@ -18,7 +18,7 @@ use super::{
 use crate::audit::Fsync;
 use crate::credential::{CredentialSource, anthropic_default};
 use crate::route::{ErrorShape, RouteName, Rule};
-use crate::upstream::Upstream;
+use crate::upstream::{OutgoingProxy, Upstream};
 
 /// Most worker threads by default; more do not help one host's agents.
 const MAX_DEFAULT_WORKERS: usize = 4;
@@ -47,7 +47,7 @@ pub(super) fn resolve(
             .workers
             .or(default_workers)
             .unwrap_or(NonZeroUsize::MIN),
-        upstream_proxy: table.upstream_proxy.unwrap_or_default(),
+        outgoing: outgoing(file, env)?,
         drain: table.drain.map_or(DEFAULT_DRAIN, |drain| drain.0),
         audit: table.audit.as_ref().map(|audit| AuditConfig {
             path: env.resolve(&audit.path),
@@ -59,6 +59,18 @@ pub(super) fn resolve(
         }),
         environment: env.clone(),
     })
+}
+
+fn outgoing(file: &ConfigFile, env: &Environment) -> Result<Option<OutgoingProxy>, ConfigError> {
+    match file.proxy.upstream_proxy.unwrap_or_default() {
+        UpstreamProxy::None => Ok(None),
+        UpstreamProxy::Environment => {
+            OutgoingProxy::from_environment(env).map_err(|problem| ConfigError::Setting {
+                name: "HTTPS_PROXY",
+                problem,
+            })
+        }
+    }
 }
 
 fn listen(file: &ConfigFile, env: &Environment) -> Result<ListenConfig, ConfigError> {

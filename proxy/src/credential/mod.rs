@@ -39,6 +39,7 @@ use self::keeper::{Ask, Ends, Keeper};
 use self::login::{Connect, DirectConnect};
 use self::opened::{Context, Opened};
 use self::state::State;
+use crate::upstream::connect::Connector;
 
 /// Longest wait of a request for a renewal in flight.
 const WAIT: Duration = Duration::from_secs(30);
@@ -83,10 +84,10 @@ impl Credentials {
         }
     }
 
-    /// Reaches token endpoints with these TLS settings.
+    /// Reaches token endpoints as upstreams are reached.
     #[must_use]
-    pub fn with_tls(mut self, tls: &rustls::ClientConfig) -> Self {
-        self.connect = Some(Arc::new(DirectConnect::new(tls)));
+    pub(crate) fn reaching(mut self, connector: Connector) -> Self {
+        self.connect = Some(Arc::new(DirectConnect::new(connector)));
         self
     }
 

@@ -13,6 +13,8 @@ use super::secret::{InvalidSecret, Secret};
 use super::source::CredentialSource;
 use super::state::Reading;
 use super::{command, files};
+use crate::config::Deadlines;
+use crate::upstream::connect::Connector;
 use crate::upstream::tls;
 
 /// Public client id of Claude Code, which its logins are made for.
@@ -283,7 +285,8 @@ fn connect(context: &Context<'_>) -> Result<Arc<dyn Connect>, Unavailable> {
         None => {
             let tls = tls::client_config(&[])
                 .map_err(|error| Unavailable::broken("TLS cannot be set up", error))?;
-            Ok(Arc::new(DirectConnect::new(&tls)))
+            let limit = Deadlines::default().connect;
+            Ok(Arc::new(DirectConnect::new(Connector::new(&tls, limit))))
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::forward::chain;
 use crate::session::Sessions;
 use crate::table::RouteTable;
 use crate::telemetry::Telemetry;
+use crate::upstream::connect::Connector;
 
 /// Reads the configuration anew.
 pub type Reloader = Box<dyn Fn() -> Result<ProxyConfig, String> + Send + Sync>;
@@ -161,8 +162,10 @@ pub(crate) fn start(
                 Err(error) => return drop(report.send(Err(error))),
             };
             runtime.block_on(async move {
-                let credentials =
-                    Credentials::new(config.environment.clone(), Handle::current()).with_tls(&tls);
+                let connector =
+                    Connector::new(&tls, config.deadlines.connect).through(config.outgoing.clone());
+                let credentials = Credentials::new(config.environment.clone(), Handle::current())
+                    .reaching(connector);
                 let credentials = shared.credentials.get_or_init(|| credentials);
                 let table = config.open(credentials, shared.telemetry.metrics()).await;
                 if let Some(problem) = table.missing_credentials() {

@@ -15,8 +15,8 @@ use crate::config::{ClientAuth, Deadlines, Limits};
 use crate::session::{ListenerId, Sessions};
 use crate::table::{Route, RouteTable};
 use crate::telemetry::Telemetry;
-use crate::upstream::Pool;
 use crate::upstream::connect::Connector;
+use crate::upstream::{OutgoingProxy, Pool};
 
 /// How often idle upstream connections are looked through.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(crate) struct Setup {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) sessions: Sessions,
     pub(crate) telemetry: Telemetry,
+    pub(crate) outgoing: Option<OutgoingProxy>,
     pub(crate) client_auth: ClientAuth,
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Limits,
@@ -183,7 +184,9 @@ impl Worker {
 
 impl Routing {
     fn new(table: Arc<RouteTable>, setup: &Setup) -> Self {
-        let connector = Rc::new(Connector::new(&setup.tls, setup.deadlines.connect));
+        let connector =
+            Connector::new(&setup.tls, setup.deadlines.connect).through(setup.outgoing.clone());
+        let connector = Rc::new(connector);
         let pools = table
             .routes()
             .iter()

@@ -2,18 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-use super::{Scheme, Upstream, literal_address};
+use super::io::UpstreamIo;
+use super::{OutgoingProxy, Reach, Scheme, Upstream, literal_address};
 
 /// Why no connection could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +30,10 @@ pub(crate) enum ConnectError {
     Tls { host: String, source: io::Error },
     #[error("no connection to {host} within {} ms", limit.as_millis())]
     Timeout { host: String, limit: Duration },
+    #[error("the outgoing proxy {proxy} did not answer")]
+    Tunnel { proxy: String, source: io::Error },
+    #[error("the outgoing proxy {proxy} refused the connection with status {status}")]
+    TunnelRefused { proxy: String, status: String },
     #[error("the HTTP connection could not be set up")]
     Handshake(#[source] hyper::Error),
 }
@@ -43,6 +44,7 @@ pub(crate) struct Connector {
     tls: Arc<rustls::ClientConfig>,
     tls_http1: Arc<rustls::ClientConfig>,
     limit: Duration,
+    outgoing: Option<OutgoingProxy>,
 }
 
 /// The protocol that a new connection speaks.
@@ -58,12 +60,6 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// A stream to an upstream.
-pub(crate) enum UpstreamIo {
-    Clear(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
 impl Connector {
     /// `limit` is the longest time for name, connection and TLS together.
     pub(crate) fn new(tls: &Arc<rustls::ClientConfig>, limit: Duration) -> Self {
@@ -76,7 +72,15 @@ impl Connector {
             tls: with_protocols(&[b"h2", b"http/1.1"]),
             tls_http1: with_protocols(&[b"http/1.1"]),
             limit,
+            outgoing: None,
         }
+    }
+
+    /// The same through the network's own proxy.
+    #[must_use]
+    pub(crate) fn through(mut self, outgoing: Option<OutgoingProxy>) -> Self {
+        self.outgoing = outgoing;
+        self
     }
 
     /// Opens a connection to an upstream, with the protocol that it prefers.
@@ -123,12 +127,38 @@ impl Connector {
         upstream: &Upstream,
         tls: &Arc<rustls::ClientConfig>,
     ) -> Result<UpstreamIo, ConnectError> {
-        let addresses = resolve(upstream).await?;
-        let stream = self.connect_to_any(&addresses).await?;
+        let stream = match &self.outgoing {
+            Some(proxy) if upstream.scheme == Scheme::Https && proxy.applies_to(&upstream.host) => {
+                self.connect_through(proxy, upstream).await?
+            }
+            _ => {
+                let addresses = resolve(&upstream.host, upstream.port, upstream.reach).await?;
+                self.connect_to_any(&addresses).await?
+            }
+        };
         match upstream.scheme {
             Scheme::Http => Ok(UpstreamIo::Clear(stream)),
             Scheme::Https => encrypt(upstream, stream, tls).await,
         }
+    }
+
+    /// Has the network's proxy connect to the upstream. It resolves the name, so
+    /// only an address written in the URL can be vetted here.
+    async fn connect_through(
+        &self,
+        proxy: &OutgoingProxy,
+        upstream: &Upstream,
+    ) -> Result<TcpStream, ConnectError> {
+        let (host, port) = proxy.address();
+        if literal_address(&upstream.host).is_some() {
+            resolve(&upstream.host, upstream.port, upstream.reach).await?;
+        }
+        let addresses = resolve(host, port, Reach::Private).await?;
+        let mut stream = self.connect_to_any(&addresses).await?;
+        proxy
+            .tunnel(&mut stream, &upstream.host, upstream.port)
+            .await?;
+        Ok(stream)
     }
 
     /// Tries the addresses in order; each but the last gets an equal share of
@@ -176,86 +206,25 @@ async fn encrypt(
     Ok(UpstreamIo::Tls(Box::new(stream)))
 }
 
-/// Resolves an upstream's name once. One answer out of reach condemns them all:
+/// Resolves a name once. One answer out of reach condemns them all:
 /// such a name is misconfigured or attacked.
-async fn resolve(upstream: &Upstream) -> Result<Vec<SocketAddr>, ConnectError> {
-    let host = &upstream.host;
+async fn resolve(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, ConnectError> {
     let addresses: Vec<_> = match literal_address(host) {
-        Some(address) => vec![SocketAddr::new(address, upstream.port)],
-        None => tokio::net::lookup_host((host.as_str(), upstream.port))
+        Some(address) => vec![SocketAddr::new(address, port)],
+        None => tokio::net::lookup_host((host, port))
             .await
             .map_err(|source| ConnectError::Resolve {
-                host: host.clone(),
+                host: host.to_owned(),
                 source,
             })?
             .collect(),
     };
+    let host = host.to_owned();
     if addresses.is_empty() {
-        return Err(ConnectError::NoAddress { host: host.clone() });
+        return Err(ConnectError::NoAddress { host });
     }
-    match addresses.iter().find(|a| !upstream.reach.allows(a.ip())) {
-        Some(&address) => Err(ConnectError::OutOfReach {
-            host: host.clone(),
-            address,
-        }),
+    match addresses.iter().find(|a| !reach.allows(a.ip())) {
+        Some(&address) => Err(ConnectError::OutOfReach { host, address }),
         None => Ok(addresses),
-    }
-}
-
-impl AsyncRead for UpstreamIo {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for UpstreamIo {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Clear(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Clear(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

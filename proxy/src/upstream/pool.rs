@@ -19,7 +19,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Upstream;
-use super::connect::{ConnectError, Connector, Protocol, UpstreamIo};
+use super::connect::{ConnectError, Connector, Protocol};
+use super::io::UpstreamIo;
 use crate::body::RequestBody;
 use crate::executor::LocalExecutor;
 use crate::forward::chain;

@@ -199,11 +199,17 @@ async fn tell(
 }
 
 fn ask_over_tls(protocols: &[&str], host: &str) -> (u16, String) {
+    ask_with(protocols, host, &[])
+}
+
+/// The last of three answers of a TLS upstream, with more in the environment.
+fn ask_with(protocols: &[&str], host: &str, more: &[(&str, &str)]) -> (u16, String) {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (port, root) = runtime.block_on(tls_upstream(protocols, folder.path()));
     let url = format!("https://{host}:{port}");
-    let mut config = config_from(&[("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &url)]);
+    let own = [("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &url)];
+    let mut config = config_from(&[&own, more].concat());
     config.extra_roots = vec![root];
     let proxy = Proxy::start(config);
     let mut client = proxy.connect();
@@ -213,6 +219,46 @@ fn ask_over_tls(protocols: &[&str], host: &str) -> (u16, String) {
         last = (answer.status, answer.text());
     }
     last
+}
+
+/// A proxy for `CONNECT`, as networks have it; it answers with `status`.
+fn outgoing_proxy(status: &'static str) -> Upstream {
+    Upstream::start(move |request, stream| {
+        let target = request.line.split(' ').nth(1).unwrap().to_owned();
+        write!(stream, "HTTP/1.1 {status}\r\nx: y\r\n\r\n").unwrap();
+        if !status.starts_with("200") {
+            return;
+        }
+        let mut inner = std::net::TcpStream::connect(target).unwrap();
+        let (mut back, mut from) = (stream.try_clone().unwrap(), inner.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+        let _ = std::io::copy(stream, &mut inner);
+    })
+}
+
+#[test]
+fn the_networks_own_proxy_is_used_where_it_applies() {
+    let network = outgoing_proxy("200 Connection established");
+    let url = format!("http://me:secret@{}", network.address);
+    let (status, _) = ask_with(&["h2"], "localhost", &[("HTTPS_PROXY", &url)]);
+    assert_eq!(status, 200);
+    let seen = network.next();
+    assert!(seen.line.starts_with("CONNECT localhost:"), "{}", seen.line);
+    assert_eq!(seen.get("proxy-authorization"), Some("Basic bWU6c2VjcmV0"));
+    assert!(!format!("{seen:?}").contains(KEY));
+    network.assert_unused();
+
+    let exempt = [("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "localhost")];
+    assert_eq!(ask_with(&["h2"], "localhost", &exempt).0, 200);
+    network.assert_unused();
+}
+
+#[test]
+fn a_network_proxy_that_refuses_is_a_502() {
+    let network = outgoing_proxy("407 Proxy Authentication Required");
+    let url = format!("http://{}", network.address);
+    let (status, text) = ask_with(&["h2"], "localhost", &[("HTTPS_PROXY", &url)]);
+    assert_eq!(status, 502, "{text}");
 }
 
 #[test]

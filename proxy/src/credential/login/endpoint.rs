@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
@@ -88,11 +86,9 @@ impl fmt::Display for EndpointUrl {
 pub(in super::super) struct DirectConnect(Connector);
 
 impl DirectConnect {
-    /// With these TLS settings, but for HTTP/1.1.
-    pub(in super::super) fn new(tls: &ClientConfig) -> Self {
-        let mut tls = tls.clone();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self(Connector::new(&Arc::new(tls), DEADLINE))
+    /// With these settings.
+    pub(in super::super) const fn new(connector: Connector) -> Self {
+        Self(connector)
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use super::super::EndpointUrl;
 use super::*;
 use crate::upstream::InvalidUpstream;
+use crate::upstream::connect::Connector;
 
 #[test]
 fn class_26_clear_text_is_accepted_on_loopback_only() {
@@ -60,7 +61,10 @@ async fn tokens_are_renewed_over_tls_and_a_stranger_certificate_gets_none() {
     let environment = Environment::new([("HOME", login.folder.path().to_str().unwrap())], "/");
     let open = async |roots| {
         let keepers = tokio::runtime::Handle::current();
-        let credentials = Credentials::new(environment.clone(), keepers).with_tls(&trusting(roots));
+        let credentials = Credentials::new(environment.clone(), keepers).reaching(Connector::new(
+            &Arc::new(trusting(roots)),
+            Duration::from_secs(10),
+        ));
         opened(&credentials, &source).await
     };
     let stranger = open(RootCertStore::empty()).await;
