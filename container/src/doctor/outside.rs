@@ -140,16 +140,11 @@ async fn image(engine: Engine, settings: &RunSettings) -> Check {
         return Check::fail(NAME, &error.hint(rebuild));
     }
     let pinned = Versions::pinned()
-        .map(|versions| versions.claude_code)
-        .unwrap_or_default();
-    if agent == "claude" && agent_version != pinned {
-        return Check::new(
-            Place::Outside,
-            NAME,
-            Status::Note,
-            format!("{detail}; this drawbridge knows {pinned}"),
-        )
-        .hint(rebuild);
+        .ok()
+        .and_then(|versions| versions.of(&agent));
+    if let Some(pinned) = pinned.filter(|pinned| *pinned != agent_version) {
+        let detail = format!("{detail}; this drawbridge knows {pinned}");
+        return Check::new(Place::Outside, NAME, Status::Note, detail).hint(rebuild);
     }
     Check::pass(NAME, detail)
 }

@@ -4,6 +4,7 @@
 mod base;
 mod builder;
 mod elf;
+mod package;
 mod programs;
 mod smoke;
 mod stage;
@@ -24,6 +25,7 @@ use crate::state::State;
 use crate::{block_on, orphans, output};
 
 use builder::Builder;
+use package::Package;
 use stage::Context;
 use versions::Versions;
 
@@ -34,6 +36,10 @@ pub(crate) enum ImageKind {
     Builtin,
     /// Claude Code on a Debian base.
     Claude,
+    /// Codex on a Debian base.
+    Codex,
+    /// opencode on a Debian base.
+    Opencode,
 }
 
 impl ImageKind {
@@ -42,6 +48,8 @@ impl ImageKind {
         match self {
             Self::Builtin => AgentKind::Builtin,
             Self::Claude => AgentKind::Claude,
+            Self::Codex => AgentKind::Codex,
+            Self::Opencode => AgentKind::Opencode,
         }
     }
 }
@@ -57,13 +65,13 @@ pub(crate) struct BuildArgs {
     /// Name of the image, instead of the one that `run` looks for.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
     tag: Option<ImageRef>,
-    /// Base of the claude image, instead of the pinned one.
+    /// Base of an agent's image, instead of the pinned one.
     #[arg(long, value_name = "IMAGE", value_parser = parse_image)]
     base: Option<ImageRef>,
     /// A statically linked agent-runner to use as it is.
     #[arg(long, value_name = "PATH")]
     runner: Option<PathBuf>,
-    /// Claude Code's binary to use as it is, instead of the pinned npm package.
+    /// The agent's program to use as it is, instead of the pinned npm package's.
     #[arg(long, value_name = "PATH")]
     agent_binary: Option<PathBuf>,
     /// Refuse every step that needs the network.
@@ -109,20 +117,16 @@ async fn build(request: &BuildArgs, state: &State) -> Result<()> {
 
     let context = Context::create(state)?;
     programs::stage_runner(request, &context, &builder, &versions, &progress).await?;
-    let base = match request.kind {
-        ImageKind::Builtin => {
-            programs::stage_busybox(&context, &progress).await?;
-            // The classic builder wants every base named, used or not.
-            versions.base.clone()
-        }
-        ImageKind::Claude => {
-            programs::stage_claude(request, &context, state, &versions, &progress).await?;
-            let base = request
-                .base
-                .as_ref()
-                .map_or_else(|| versions.base.clone(), ToString::to_string);
-            base::with_tools(&builder, &base, request.offline, &progress).await?
-        }
+    let package = Package::of(request.kind, &versions);
+    let base = if let Some(package) = &package {
+        programs::stage_agent(request, package, &context, state, &progress).await?;
+        let asked = request.base.as_ref().map(ToString::to_string);
+        let base = asked.unwrap_or_else(|| versions.base.clone());
+        base::with_tools(&builder, &base, request.offline, &progress).await?
+    } else {
+        programs::stage_busybox(&context, &progress).await?;
+        // The classic builder wants every base named, used or not.
+        versions.base.clone()
     };
 
     progress.step(&format!("building {tag} without a network"));
@@ -132,26 +136,25 @@ async fn build(request: &BuildArgs, state: &State) -> Result<()> {
         &["--target", agent, "--tag", &name],
     ]
     .concat();
-    let arguments = [
+    let mut arguments = vec![
         ("BASE", base.as_str()),
         ("RUST", &versions.rust),
         ("VERSION", env!("CARGO_PKG_VERSION")),
-        ("CLAUDE_VERSION", &versions.claude_code),
     ];
-    let arguments = match request.kind {
-        // The classic builder warns of arguments that a target does not use.
-        ImageKind::Builtin => &arguments[..3],
-        ImageKind::Claude => &arguments[..],
-    };
+    arguments.extend(
+        package
+            .as_ref()
+            .map(|package| ("AGENT_VERSION", package.version.as_str())),
+    );
     builder
-        .build(&context, &options, arguments, &progress)
+        .build(&context, &options, &arguments, &progress)
         .await?;
-    progress.step("testing it with a turn of its agent");
-    smoke::test(&builder, request.kind, &tag, state).await?;
+    progress.step("testing it");
+    let proof = smoke::test(&builder, request.kind, &tag, state).await?;
     drop(progress);
     let size = builder.image_size(&tag).await?;
     let size = size.map_or_else(String::new, |size| format!(", {size}"));
-    output::note(&format!("built {tag}{size}; a test turn in it succeeded"));
+    output::note(&format!("built {tag}{size}; {proof}"));
     output::note(&format!(
         "try it: drawbridge run --agent {agent} --prompt \"hello\""
     ));
@@ -161,7 +164,7 @@ async fn build(request: &BuildArgs, state: &State) -> Result<()> {
 impl BuildArgs {
     /// Options that say nothing about this image are mistakes.
     fn check(&self) -> Result<()> {
-        if self.kind == ImageKind::Claude {
+        if self.kind != ImageKind::Builtin {
             return Ok(());
         }
         let stray = [

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::builder::Builder;
 use super::elf::require_static;
+use super::package::Package;
 use super::stage::Context;
 use super::versions::Versions;
 use super::{BuildArgs, tool};
@@ -136,60 +137,65 @@ pub(super) async fn stage_busybox(context: &Context, progress: &Progress) -> Res
     context.link_applets(list.stdout.lines())
 }
 
-/// Stages Claude Code's binary: the one given, or the pinned npm package, which
-/// stays in the state folder for the next build.
-pub(super) async fn stage_claude(
+/// Stages the agent's program: the one given, or that of the pinned npm
+/// package, which stays in the state folder for the next build.
+pub(super) async fn stage_agent(
     request: &BuildArgs,
+    package: &Package,
     context: &Context,
     state: &State,
-    versions: &Versions,
     progress: &Progress,
 ) -> Result<()> {
-    progress.step("staging Claude Code");
+    let Package {
+        program, version, ..
+    } = package;
+    progress.step(&format!("staging {program} {version}"));
+    let staged = format!("programs/{program}");
     if let Some(given) = &request.agent_binary {
         if !given.is_file() {
+            let given = given.display();
             return Err(Error::usage(format!(
-                "--agent-binary {} is not a file",
-                given.display()
+                "--agent-binary {given} is not a file"
             )));
         }
-        return context.add_program(given, "claude");
+        return context.add_program(given, &staged);
     }
-    let version = &versions.claude_code;
-    let cpu = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "x64"
-    };
-    let package = format!("@anthropic-ai/claude-code-linux-{cpu}");
-    let folder = state.root().join("claude-code").join(version);
-    let binary = folder.join("node_modules").join(&package).join("claude");
+    let folder = state.root().join("agents").join(program).join(version);
+    let binary = folder.join("node_modules").join(&package.path);
     if !binary.is_file() {
         if request.offline {
-            return Err(Error::not_started(format!(
-                "Claude Code {version} is not here, and --offline is given"
-            ))
-            .hint("give its binary with --agent-binary, or leave --offline out"));
+            let message = format!("{program} {version} is not here, and --offline is given");
+            return Err(Error::not_started(message)
+                .hint("give its program with --agent-binary, or leave --offline out"));
         }
+        let spec = &package.spec;
         progress.step(&format!(
-            "installing {package}@{version} with npm, which uses the network"
+            "installing {spec} with npm, which uses the network"
         ));
-        fs::create_dir_all(&folder)
-            .context(|| Error::infrastructure(format!("cannot create {}", folder.display())))?;
-        let install = [
-            "install",
-            "--no-save",
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-        ];
-        let (cpu, package) = (format!("--cpu={cpu}"), format!("{package}@{version}"));
-        let what = ["--os=linux", &cpu, "--libc=glibc", &package, "--prefix"];
-        let mut argv = Argv::new("npm", install.iter().chain(&what).map(OsString::from));
-        argv.args.push(folder.into());
-        tool::run("npm", argv.tied().tool_command(), LONG, progress).await?;
+        install(spec, &folder, progress).await?;
     }
-    context.add_program(&binary, "claude")
+    context.add_program(&binary, &staged)
+}
+
+async fn install(spec: &str, folder: &Path, progress: &Progress) -> Result<()> {
+    fs::create_dir_all(folder)
+        .context(|| Error::infrastructure(format!("cannot create {}", folder.display())))?;
+    let cpu = if cfg!(target_arch = "aarch64") {
+        "--cpu=arm64"
+    } else {
+        "--cpu=x64"
+    };
+    let quietly = [
+        "install",
+        "--no-save",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+    ];
+    let what = ["--os=linux", cpu, "--libc=glibc", spec, "--prefix"];
+    let mut argv = Argv::new("npm", quietly.iter().chain(&what).map(OsString::from));
+    argv.args.push(folder.into());
+    tool::run("npm", argv.tied().tool_command(), LONG, progress).await
 }
 
 #[cfg(test)]

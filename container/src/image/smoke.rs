@@ -17,8 +17,46 @@ use crate::state::State;
 const FAKE_KEY: &str = "sk-ant-fake-SMOKE-TEST-0123456789";
 const ANSWER: &str = "The image works.";
 
-/// Runs one turn in the image, exactly as `run` would.
+/// Tests the image and says what was proved.
 pub(super) async fn test(
+    builder: &Builder,
+    kind: ImageKind,
+    image: &ImageRef,
+    state: &State,
+) -> Result<&'static str> {
+    match kind {
+        ImageKind::Builtin | ImageKind::Claude => {
+            run_a_turn(builder, kind, image, state).await?;
+            Ok("a test turn in it succeeded")
+        }
+        // The stand-in does not speak their model's API.
+        ImageKind::Codex | ImageKind::Opencode => {
+            start_the_agent(builder, kind, image).await?;
+            Ok("its agent starts in it; no turn was tried")
+        }
+    }
+}
+
+async fn start_the_agent(builder: &Builder, kind: ImageKind, image: &ImageRef) -> Result<()> {
+    let script = format!(
+        "{} --version && agent-runner --version",
+        kind.agent().name()
+    );
+    if builder.succeeds_in(&image.to_string(), &script).await? {
+        return Ok(());
+    }
+    Err(
+        Error::not_started(format!("{image} was built, but its agent does not start")).hint(
+            format!(
+                "try `{} run --rm --entrypoint sh {image} -c '{script}'`",
+                builder.program()
+            ),
+        ),
+    )
+}
+
+/// Runs one turn in the image, exactly as `run` would.
+async fn run_a_turn(
     builder: &Builder,
     kind: ImageKind,
     image: &ImageRef,

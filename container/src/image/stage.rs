@@ -55,6 +55,7 @@ impl Context {
             fs::create_dir_all(rootfs.join(folder))?;
         }
         fs::create_dir(root.join("empty"))?;
+        fs::create_dir(root.join("programs"))?;
         fs::write(rootfs.join("etc/passwd"), PASSWD)?;
         fs::write(rootfs.join("etc/group"), GROUP)?;
         fs::set_permissions(rootfs.join("tmp"), Permissions::from_mode(0o1777))?;

@@ -10,7 +10,11 @@ use crate::error::{Context, Error, Result};
 pub(crate) struct Versions {
     /// Claude Code.
     pub(crate) claude_code: String,
-    /// Base of the `claude` image.
+    /// Codex.
+    pub(crate) codex: String,
+    /// opencode.
+    pub(crate) opencode: String,
+    /// Base of the agents' images.
     pub(crate) base: String,
     /// Image that compiles the runner where the host cannot.
     pub(crate) rust: String,
@@ -21,6 +25,16 @@ impl Versions {
     pub(crate) fn pinned() -> Result<Self> {
         toml::from_str(include_str!("../../image/versions.toml"))
             .context(|| Error::infrastructure("the pinned versions cannot be read"))
+    }
+
+    /// The version of an agent that is not our own.
+    pub(crate) fn of(self, agent: &str) -> Option<String> {
+        match agent {
+            "claude" => Some(self.claude_code),
+            "codex" => Some(self.codex),
+            "opencode" => Some(self.opencode),
+            _ => None,
+        }
     }
 }
 

@@ -185,7 +185,12 @@ impl Engine {
         Err(match name.strip_prefix("drawbridge/") {
             Some(ours) => {
                 let target = ours.split(':').next().unwrap_or(ours);
-                error.hint(format!("drawbridge build-image {target}"))
+                match target {
+                    "builtin" | "claude" | "codex" | "opencode" => {
+                        error.hint(format!("drawbridge build-image {target}"))
+                    }
+                    _ => error.hint("build-image does not make it; name one with --image"),
+                }
             }
             None => error.hint(format!("load it with `{program} load`; it is never pulled")),
         })
