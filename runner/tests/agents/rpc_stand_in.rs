@@ -74,10 +74,11 @@ impl StandIn {
                "agentCapabilities": {"loadSession": true}})
     }
 
-    /// The conversation so far is told again before the answer.
+    /// The conversation so far is told again, by Gemini CLI also after the answer.
     fn load(&self, id: &Value) {
         self.chunk("a text of the earlier run");
         self.answer(id, &Value::Null);
+        self.chunk("another text of the earlier run");
     }
 
     /// Plays one turn; `Some` when the process is to end in it.

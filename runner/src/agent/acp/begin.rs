@@ -5,12 +5,17 @@ use std::time::Duration;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
 
-use crate::agent::rpc::{Peer, RpcError};
+use crate::agent::rpc::{Incoming, Peer, RpcError};
 use crate::agent::{AgentEvent, AgentLink, AgentSpec, Failure, HostTools};
 
 /// How long each step may take; opencode needs five seconds to start.
 const DEADLINE: Duration = Duration::from_secs(90);
+/// How long an agent must be silent before its old conversation counts as told.
+const HISTORY_SILENCE: Duration = Duration::from_millis(250);
+/// Longest time that telling it may take.
+const HISTORY_DEADLINE: Duration = Duration::from_secs(20);
 /// The protocol's code for "log in first".
 const AUTH_REQUIRED: i64 = -32000;
 
@@ -89,7 +94,6 @@ async fn resume(
     let method = if capabilities["sessionCapabilities"]["resume"].is_object() {
         "session/resume"
     } else if capabilities["loadSession"] == true {
-        // It tells the whole conversation again; that goes unheard.
         "session/load"
     } else {
         tracing::warn!("the agent cannot resume conversations");
@@ -98,6 +102,7 @@ async fn resume(
     let mut params = session_params(spec);
     params["sessionId"] = id.as_str().into();
     match call(peer, method, params).await? {
+        Ok(_) if method == "session/load" => pass_over_history(peer).await.map(|()| true),
         Ok(_) => Ok(true),
         Err(error) if error.code == AUTH_REQUIRED => Err(failure(error)),
         // The protocol has no code for a conversation that does not exist.
@@ -106,6 +111,25 @@ async fn resume(
             Ok(false)
         }
     }
+}
+
+/// Lets the old conversation pass unheard, which `session/load` tells again.
+///
+/// Gemini CLI goes on telling it after its answer, and the protocol has no mark
+/// for the end, so silence has to do.
+async fn pass_over_history(peer: &mut Peer) -> Result<(), Failure> {
+    let deadline = Instant::now() + HISTORY_DEADLINE;
+    while Instant::now() < deadline {
+        match timeout(HISTORY_SILENCE, peer.next()).await {
+            Err(_) => break,
+            Ok(Incoming::Request { id, method, .. }) => peer.refuse(&id, &method)?,
+            Ok(Incoming::Exited(report)) => {
+                return Err(Failure::new(ErrorKind::StartUp, peer.describe(&report)));
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn session_params(spec: &AgentSpec) -> Value {
