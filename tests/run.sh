@@ -33,7 +33,7 @@ main() {
     trap finish EXIT
 
     step "system packages" install_packages
-    step "crate sources" fetch_crates
+    step "crate sources" cargo fetch --locked
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" \
@@ -122,11 +122,6 @@ install_packages() {
     fi
     apt-get update
     apt-get install --yes --no-install-recommends "${missing[@]}"
-}
-
-fetch_crates() {
-    cargo fetch --locked
-    cargo fetch --locked --manifest-path proxy/fuzz/Cargo.toml
 }
 
 install_cargo_deny() {
