@@ -16,6 +16,8 @@ pub(crate) enum BodyError {
     Read(#[source] hyper::Error),
     #[error("no data for {} s", .0.as_secs())]
     Idle(Duration),
+    #[error("the session was revoked")]
+    Revoked,
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
 }

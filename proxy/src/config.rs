@@ -129,8 +129,10 @@ impl Deadlines {
 /// Bounds on what the proxy holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Client connections.
+    /// Client connections in all.
     pub connections: usize,
+    /// Client connections from one address, or through one unix socket.
+    pub connections_per_client: usize,
     /// Idle upstream connections of one route on one worker thread.
     pub idle_upstream_connections: usize,
 }
@@ -139,6 +141,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16_384,
+            connections_per_client: 8192,
             idle_upstream_connections: 128,
         }
     }

@@ -25,6 +25,7 @@ pub(crate) mod client_io;
 mod connection;
 pub(crate) mod control;
 pub(crate) mod listener;
+mod quota;
 mod stream;
 mod wire;
 pub(crate) mod worker;
@@ -33,6 +34,7 @@ pub use control::Reloader;
 use control::{Control, Shared};
 pub use listener::{ListenError, ListenerGuard};
 use listener::{Socket, SocketKind};
+use quota::Quota;
 use worker::{Command, Setup};
 
 /// How long the last audit records may take to be written.
@@ -95,6 +97,7 @@ impl ProxyHandle {
             client_auth: config.client_auth,
             deadlines: config.deadlines,
             limits: config.limits,
+            quota: Quota::new(config.limits),
         };
         let auth_mode = config.auth_mode();
         let workers = config.workers.get();

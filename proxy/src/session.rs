@@ -164,8 +164,13 @@ impl Session {
         rules.is_none_or(|rules| rules.iter().any(|rule| rule.allows(method, path)))
     }
 
+    /// Whether the session was revoked; answers in flight end with it.
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
+    }
+
     fn is_live(&self) -> bool {
-        !self.revoked.load(Ordering::Acquire) && Instant::now() < self.expires
+        !self.is_revoked() && Instant::now() < self.expires
     }
 
     fn accepts(&self, origin: Origin) -> bool {

@@ -98,6 +98,10 @@ impl Streaming {
                 self.finish();
                 None
             }
+            Some(Ok(_)) if self.is_revoked() => {
+                self.fail("session revoked");
+                Some(Err(BodyError::Revoked))
+            }
             Some(Ok(frame)) => {
                 self.observe(&frame);
                 // A body of known length is not asked for its end.
@@ -112,6 +116,12 @@ impl Streaming {
             }
         };
         Poll::Ready(next)
+    }
+
+    fn is_revoked(&self) -> bool {
+        let exchange = self.exchange.as_ref();
+        let admission = exchange.and_then(|exchange| exchange.admission.as_ref());
+        admission.is_some_and(|admission| admission.session.is_revoked())
     }
 
     fn observe(&mut self, frame: &Frame<Bytes>) {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::BodyError;
+use crate::headers;
 use crate::telemetry::ByteCount;
 
 /// How far the upload of a request body has come. Shared with the task that
@@ -122,7 +123,11 @@ impl Body for RequestBody {
         let (stage, next) = match next {
             None => (UploadStage::Done, None),
             Some(Err(error)) => (UploadStage::Broken, Some(Err(BodyError::Read(error)))),
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                // Trailers are headers that come late.
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_request(trailers);
+                }
                 let counted = self.count(frame.data_ref().map_or(0, Bytes::len));
                 let stage = if self.incoming.is_end_stream() {
                     UploadStage::Done

@@ -144,6 +144,7 @@ pub(super) struct DeadlinesTable {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct LimitsTable {
     pub(super) connections: Option<usize>,
+    pub(super) connections_per_client: Option<usize>,
     pub(super) idle_upstream_connections: Option<usize>,
 }
 

@@ -118,6 +118,9 @@ fn limits(file: &ConfigFile) -> Limits {
     let (table, default) = (&file.proxy.limits, Limits::default());
     Limits {
         connections: table.connections.unwrap_or(default.connections),
+        connections_per_client: table
+            .connections_per_client
+            .unwrap_or(default.connections_per_client),
         idle_upstream_connections: table
             .idle_upstream_connections
             .unwrap_or(default.idle_upstream_connections),

@@ -66,12 +66,14 @@ pub(crate) async fn accept(
             }
         };
         // One connection too many is closed; the ones that are served go on.
-        let Some(count) = worker.count_connection() else {
-            tracing::warn!("too many connections");
+        let peer = stream.peer();
+        let origin = Origin { listener, peer };
+        let Some(count) = worker.count_connection(origin) else {
+            tracing::debug!(?peer, "too many connections");
             continue;
         };
         let ends = (closed.clone(), draining.clone());
-        tokio::task::spawn_local(serve(Rc::clone(&worker), stream, listener, ends, count));
+        tokio::task::spawn_local(serve(Rc::clone(&worker), stream, origin, ends, count));
     }
 }
 
@@ -80,7 +82,7 @@ pub(crate) async fn accept(
 async fn serve(
     worker: Rc<Worker>,
     mut stream: Stream,
-    listener: ListenerId,
+    origin: Origin,
     (mut closed, mut draining): (watch::Receiver<()>, watch::Receiver<()>),
     _count: ConnectionCount,
 ) {
@@ -95,10 +97,7 @@ async fn serve(
         return;
     }
     let client = Client {
-        origin: Origin {
-            listener,
-            peer: stream.peer(),
-        },
+        origin,
         upgrade: UpgradeSwitch::default(),
     };
     let upgrade = client.upgrade.clone();

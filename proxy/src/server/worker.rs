@@ -11,8 +11,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::connection;
 use super::listener::Socket;
+use super::quota::{Counted, Quota};
 use crate::config::{ClientAuth, Deadlines, Limits};
-use crate::session::{ListenerId, Sessions};
+use crate::session::{ListenerId, Origin, Sessions};
 use crate::table::{Route, RouteTable};
 use crate::telemetry::Telemetry;
 use crate::upstream::connect::Connector;
@@ -38,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) client_auth: ClientAuth,
     pub(crate) deadlines: Deadlines,
     pub(crate) limits: Limits,
+    pub(crate) quota: Quota,
 }
 
 /// What the requests of one worker share.
@@ -166,13 +168,13 @@ impl Worker {
 
     /// Counts a client connection until the returned guard is dropped; `None`
     /// when there are too many.
-    pub(crate) fn count_connection(self: &Rc<Self>) -> Option<ConnectionCount> {
-        let count = self.connections.get();
-        if count >= self.setup.limits.connections {
-            return None;
-        }
-        self.connections.set(count + 1);
-        Some(ConnectionCount(Rc::clone(self)))
+    pub(crate) fn count_connection(self: &Rc<Self>, origin: Origin) -> Option<ConnectionCount> {
+        let counted = self.setup.quota.count(origin)?;
+        self.connections.set(self.connections.get() + 1);
+        Some(ConnectionCount {
+            worker: Rc::clone(self),
+            _counted: counted,
+        })
     }
 
     async fn all_connections_ended(&self) {
@@ -213,11 +215,15 @@ impl Routing {
 }
 
 /// A client connection that is counted.
-pub(crate) struct ConnectionCount(Rc<Worker>);
+pub(crate) struct ConnectionCount {
+    worker: Rc<Worker>,
+    _counted: Counted,
+}
 
 impl Drop for ConnectionCount {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
-        self.0.connection_ended.notify_one();
+        let worker = &self.worker;
+        worker.connections.set(worker.connections.get() - 1);
+        worker.connection_ended.notify_one();
     }
 }

@@ -270,6 +270,44 @@ fn event_streams_pass_chunk_by_chunk() {
 }
 
 #[test]
+fn class_03_revoking_a_session_ends_its_answers() {
+    let (go, gate) = channel::<()>();
+    let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+    let upstream = Upstream::start(move |_, stream| {
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n";
+        stream.write_all(head).unwrap();
+        gate.lock().unwrap().recv().unwrap();
+        let _ = stream.write_all(b"1\r\nb\r\n0\r\n\r\n");
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    client.send(proxy.post("{}")).head();
+    proxy.handle.sessions().revoke(proxy.session.id());
+    go.send(()).unwrap();
+    let mut rest = Vec::new();
+    let _ = client.reader.read_to_end(&mut rest);
+    assert_eq!(rest, b"1\r\na\r\n");
+}
+
+#[test]
+fn class_05_a_credential_in_a_trailer_does_not_arrive() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let request = proxy.post("").replace(
+        "content-length: 0",
+        "trailer: x-sum, authorization\r\ntransfer-encoding: chunked",
+    ) + "1\r\nx\r\n0\r\nx-sum: 7\r\nauthorization: Bearer attacker\r\n\r\n";
+    assert_eq!(proxy.connect().send(request).answer().status, 200);
+    let seen = upstream.next();
+    assert!(
+        !format!("{:?}", seen.trailers).contains("attacker"),
+        "{:?}",
+        seen.trailers
+    );
+    assert_eq!(seen.trailers, [("x-sum".to_owned(), "7".to_owned())]);
+}
+
+#[test]
 fn a_client_that_leaves_ends_the_upstream_exchange() {
     // Before the head of the answer, and in the middle of its body.
     for starts_to_answer in [false, true] {

@@ -368,3 +368,64 @@ fn trailers_pass_both_ways() {
         "1\r\nx\r\n0\r\nx-sum: 7\r\n\r\n"
     );
 }
+
+#[test]
+fn class_11_streams_that_are_reset_at_once_end_the_connection() {
+    let upstream = Upstream::start(|_, _| ());
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for number in 0..2000_u32 {
+        let stream = (number * 2 + 1).to_be_bytes();
+        // GET, http, / by their static numbers; then a reset.
+        bytes.extend([0, 0, 3, 1, 5]);
+        bytes.extend(stream);
+        bytes.extend([0x82, 0x86, 0x84]);
+        bytes.extend([0, 0, 4, 3, 0]);
+        bytes.extend(stream);
+        bytes.extend([0, 0, 0, 8]);
+    }
+    let _ = client.reader.get_mut().write_all(&bytes);
+    let mut rest = Vec::new();
+    let _ = client.reader.read_to_end(&mut rest);
+    assert!(is_told_to_go_away(&rest), "{} bytes", rest.len());
+    // Others are served as before.
+    let answers = block_on(post_http2(proxy.address(), "placeholder", 1));
+    assert_eq!(answers[0].0, 401);
+}
+
+#[test]
+fn class_11_header_lists_are_bounded() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    // One header block that never ends.
+    bytes.extend([0, 0, 3, 1, 1, 0, 0, 0, 1, 0x82, 0x86, 0x84]);
+    let field = [&[0, 1, b'a', 100][..], &[b'b'; 100]].concat();
+    for _ in 0..2000 {
+        bytes.extend([0, 0, 104, 9, 0, 0, 0, 0, 1]);
+        bytes.extend(&field);
+    }
+    let _ = client.reader.get_mut().write_all(&bytes);
+    let mut rest = Vec::new();
+    let _ = client.reader.read_to_end(&mut rest);
+    assert!(is_told_to_go_away(&rest), "{} bytes", rest.len());
+    upstream.assert_unused();
+}
+
+/// Whether frames of HTTP/2 have a GOAWAY among them, or the connection was
+/// reset before it could be read.
+fn is_told_to_go_away(mut frames: &[u8]) -> bool {
+    if frames.is_empty() {
+        return true;
+    }
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        if *kind == 7 {
+            return true;
+        }
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        frames = rest.get(length..).unwrap_or_default();
+    }
+    false
+}

@@ -22,6 +22,7 @@ pub(crate) struct Seen {
     pub(crate) line: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
 }
 
 impl Seen {
@@ -96,7 +97,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Seen> {
         ..Seen::default()
     };
     request.headers = read_headers(reader)?;
-    request.body = read_body(reader, &request)?;
+    (request.body, request.trailers) = read_body(reader, &request)?;
     Some(request)
 }
 
@@ -118,14 +119,15 @@ fn read_headers(reader: &mut impl BufRead) -> Option<Vec<(String, String)>> {
     }
 }
 
-fn read_body(reader: &mut impl BufRead, message: &Seen) -> Option<Vec<u8>> {
+type Headers = Vec<(String, String)>;
+
+fn read_body(reader: &mut impl BufRead, message: &Seen) -> Option<(Vec<u8>, Headers)> {
     if message.get("transfer-encoding") == Some("chunked") {
         let mut body = Vec::new();
         loop {
             let size = usize::from_str_radix(&read_line(reader)?, 16).ok()?;
             if size == 0 {
-                read_headers(reader)?;
-                return Some(body);
+                return Some((body, read_headers(reader)?));
             }
             let start = body.len();
             body.resize(start + size, 0);
@@ -138,7 +140,7 @@ fn read_body(reader: &mut impl BufRead, message: &Seen) -> Option<Vec<u8>> {
         .map_or(0, |l| l.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some(body)
+    Some((body, Vec::new()))
 }
 
 /// A configuration with one worker, the fake key and this upstream.
@@ -235,7 +237,7 @@ impl Client {
         let head = Seen {
             line,
             headers,
-            body: Vec::new(),
+            ..Seen::default()
         };
         Answer { status, head }
     }
@@ -243,7 +245,8 @@ impl Client {
     /// The next answer with its body.
     pub(crate) fn answer(&mut self) -> Answer {
         let mut answer = self.head();
-        answer.head.body = read_body(&mut self.reader, &answer.head).expect("a whole body");
+        let (body, trailers) = read_body(&mut self.reader, &answer.head).expect("a whole body");
+        (answer.head.body, answer.head.trailers) = (body, trailers);
         answer
     }
 
