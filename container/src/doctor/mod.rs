@@ -121,8 +121,13 @@ async fn probe(
         ..Request::new(settings.clone(), proxy)
     };
     let (reporter, mut events) = mpsc::unbounded_channel();
-    launch(request, state, Reporter::Channel(reporter)).await?;
-    let failed = || Error::infrastructure("the probe gave no report");
+    const REBUILD: &str = "build the image again: its runner may be older than this program";
+    let ended = launch(request, state, Reporter::Channel(reporter)).await;
+    ended.map_err(|error| match error.hint_text() {
+        Some(_) => error,
+        None => error.hint(REBUILD),
+    })?;
+    let failed = || Error::infrastructure("the probe gave no report").hint(REBUILD);
     let mut report = Err(failed());
     while let Some(event) = events.recv().await {
         if let Event::Result(record) = event {

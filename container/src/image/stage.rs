@@ -1,6 +1,7 @@
 //! The build context: a folder of its own, removed when the build is over.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -18,6 +19,8 @@ const GROUP: &str = "root:x:0:\nagent:x:1000:\n";
 #[derive(Debug)]
 pub(super) struct Context {
     folder: TempDir,
+    /// Held for as long as the folder is in use.
+    _lock: Option<File>,
 }
 
 impl Context {
@@ -27,8 +30,10 @@ impl Context {
         let parent = state.root().join("build");
         let failed = || Error::infrastructure(format!("cannot stage in {}", parent.display()));
         fs::create_dir_all(&parent).context(failed)?;
+        let lock = lock_and_sweep(&parent).context(failed)?;
         let context = Self {
             folder: TempDir::new_in(&parent).context(failed)?,
+            _lock: Some(lock),
         };
         context.lay_out().context(failed)?;
         Ok(context)
@@ -39,7 +44,10 @@ impl Context {
         let failed = || Error::infrastructure("cannot make a folder for the build");
         let folder = TempDir::new().context(failed)?;
         fs::write(folder.path().join("Dockerfile"), TOOLS_DOCKERFILE).context(failed)?;
-        Ok(Self { folder })
+        Ok(Self {
+            folder,
+            _lock: None,
+        })
     }
 
     /// The folder.
@@ -47,7 +55,7 @@ impl Context {
         self.folder.path()
     }
 
-    fn lay_out(&self) -> std::io::Result<()> {
+    fn lay_out(&self) -> io::Result<()> {
         let root = self.path();
         fs::write(root.join("Dockerfile"), DOCKERFILE)?;
         let rootfs = root.join("rootfs");
@@ -90,7 +98,45 @@ impl Context {
     }
 }
 
+/// One build at a time stages here, and what is there when it begins was left
+/// by one that was killed.
+fn lock_and_sweep(parent: &Path) -> io::Result<File> {
+    let lock = File::create(parent.join("lock"))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::other("another build-image is running"),
+        TryLockError::Error(error) => error,
+    })?;
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(lock)
+}
+
 /// A link shares the permissions, so they have to be right already.
 fn is_executable_by_all(program: &Path) -> bool {
     fs::metadata(program).is_ok_and(|meta| meta.permissions().mode() & 0o555 == 0o555)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_build_at_a_time_and_leftovers_are_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        fs::create_dir(parent.path().join(".left-by-a-killed-build")).unwrap();
+        let lock = lock_and_sweep(parent.path()).unwrap();
+        assert_eq!(
+            fs::read_dir(parent.path()).unwrap().count(),
+            1,
+            "only the lock"
+        );
+        let error = lock_and_sweep(parent.path()).unwrap_err();
+        assert_eq!(error.to_string(), "another build-image is running");
+        drop(lock);
+        lock_and_sweep(parent.path()).unwrap();
+    }
 }
