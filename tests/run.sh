@@ -15,6 +15,7 @@ pinned() { sed -n "s/^$1 = \"\(.*\)\"$/\1/p" container/image/versions.toml; }
 CLAUDE_VERSION=$(pinned claude-code) BASE_IMAGE=$(pinned base)
 readonly CLAUDE_VERSION BASE_IMAGE
 readonly CARGO_DENY_VERSION=0.20.2
+readonly FUZZ_SECONDS=60
 readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
