@@ -3,10 +3,12 @@
 //! A flag wins over the environment, which wins over the file. What nobody
 //! knows is an error, so that a misspelt limit is not a missing one.
 
+mod key;
+mod value;
+
 use std::fmt::{self, Display};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use drawbridge_shared::protocol::AgentKind;
@@ -14,70 +16,10 @@ use drawbridge_shared::protocol::AgentKind;
 use crate::error::{Error, Result};
 use crate::spec::{ByteSize, Cpus, ImageRef, Protection};
 
-/// Settings of `[run]`; the flag and the variable have the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Key {
-    Runtime,
-    Agent,
-    Image,
-    Network,
-    Model,
-    Memory,
-    Cpus,
-    Pids,
-    TmpSize,
-    TmpExec,
-    Sandbox,
-    Timeout,
-    IdleTimeout,
-    Waive,
-}
+use value::{parse, parse_model, parse_named, parse_pids, parse_time_limit, parse_waived};
 
-impl Key {
-    const ALL: [Self; 14] = [
-        Self::Runtime,
-        Self::Agent,
-        Self::Image,
-        Self::Network,
-        Self::Model,
-        Self::Memory,
-        Self::Cpus,
-        Self::Pids,
-        Self::TmpSize,
-        Self::TmpExec,
-        Self::Sandbox,
-        Self::Timeout,
-        Self::IdleTimeout,
-        Self::Waive,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Runtime => "runtime",
-            Self::Agent => "agent",
-            Self::Image => "image",
-            Self::Network => "network",
-            Self::Model => "model",
-            Self::Memory => "memory",
-            Self::Cpus => "cpus",
-            Self::Pids => "pids",
-            Self::TmpSize => "tmp-size",
-            Self::TmpExec => "tmp-exec",
-            Self::Sandbox => "sandbox",
-            Self::Timeout => "timeout",
-            Self::IdleTimeout => "idle-timeout",
-            Self::Waive => "waive",
-        }
-    }
-
-    /// The environment variable: `DRAWBRIDGE_` and the name.
-    fn variable(self) -> String {
-        format!(
-            "DRAWBRIDGE_{}",
-            self.name().to_uppercase().replace('-', "_")
-        )
-    }
-}
+pub(crate) use key::Key;
+pub(crate) use value::{NetworkChoice, RuntimeChoice, SandboxChoice};
 
 /// What the user typed on the command line.
 pub(crate) trait TypedSettings {
@@ -103,88 +45,6 @@ impl Display for Source {
             Self::Flag(name) => f.write_str(name),
         }
     }
-}
-
-/// Where agents run, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum RuntimeChoice {
-    Auto,
-    Docker,
-    Podman,
-    Apple,
-    Host,
-}
-
-/// What containers reach, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NetworkChoice {
-    Sealed,
-    Bridge,
-}
-
-/// What is around an agent on the host, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SandboxChoice {
-    /// Landlock, or no run at all.
-    Landlock,
-    /// Nothing.
-    Off,
-}
-
-/// Gives an enum a fixed list of names, which is also its error message.
-macro_rules! named {
-    ($type:ty { $($name:literal => $value:expr),+ $(,)? }) => {
-        impl Named for $type {
-            const NAMES: &'static [(&'static str, Self)] = &[$(($name, $value)),+];
-        }
-    };
-}
-
-/// A choice among names.
-trait Named: Sized + Copy + PartialEq + 'static {
-    const NAMES: &'static [(&'static str, Self)];
-}
-
-named!(RuntimeChoice {
-    "auto" => Self::Auto, "docker" => Self::Docker, "podman" => Self::Podman, "apple" => Self::Apple,
-    "host" => Self::Host
-});
-named!(NetworkChoice { "sealed" => Self::Sealed, "bridge" => Self::Bridge });
-named!(AgentKind {
-    "claude" => Self::Claude, "builtin" => Self::Builtin, "codex" => Self::Codex,
-    "opencode" => Self::Opencode, "gemini" => Self::Gemini, "acp" => Self::Acp,
-    "command" => Self::Command
-});
-named!(SandboxChoice { "landlock" => Self::Landlock, "off" => Self::Off });
-named!(bool { "true" => true, "false" => false });
-
-fn parse_named<T: Named>(text: &str) -> Result<T, String> {
-    let found = T::NAMES.iter().find(|(name, _)| *name == text);
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
-        format!("one of {}", names.join(", "))
-    })
-}
-
-fn parse_waived(text: &str) -> Result<Vec<Protection>, String> {
-    if text == "none" {
-        return Ok(Vec::new());
-    }
-    let find = |name: &str| {
-        let mut known = Protection::NAMES.iter();
-        known
-            .find(|(known, _)| *known == name)
-            .map(|(_, protection)| *protection)
-    };
-    let waived: Option<Vec<_>> = text.split(',').map(|name| find(name.trim())).collect();
-    waived.ok_or_else(|| {
-        let names = Protection::NAMES.map(|(name, _)| name).join(", ");
-        format!("none, or a list of {names}")
-    })
-}
-
-fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|rule: T::Err| rule.to_string())
 }
 
 /// The settings of a run.
@@ -369,38 +229,6 @@ impl Layers<'_> {
             }
         }
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the shape of a parse function")]
-fn parse_model(text: &str) -> Result<Option<String>, String> {
-    Ok((!text.is_empty()).then(|| text.to_owned()))
-}
-
-fn parse_pids(text: &str) -> Result<NonZeroU32, String> {
-    let number: Option<NonZeroU32> = text.parse().ok();
-    number
-        .filter(|number| (16..=1_000_000).contains(&number.get()))
-        .ok_or_else(|| "a number from 16 to 1000000".to_owned())
-}
-
-fn parse_time_limit(text: &str) -> Result<Option<Duration>, String> {
-    const RULE: &str = "a time from 1s to 30d, such as \"90s\", \"30m\" or \"2h\", or \"none\"";
-    if text == "none" {
-        return Ok(None);
-    }
-    let unit = match text.as_bytes().last() {
-        Some(b's') => 1,
-        Some(b'm') => 60,
-        Some(b'h') => 3600,
-        Some(b'd') => 86_400,
-        _ => return Err(RULE.to_owned()),
-    };
-    let number: Option<u64> = text[..text.len() - 1].parse().ok();
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|seconds| (1..=30 * 86_400).contains(seconds))
-        .map(|seconds| Some(Duration::from_secs(seconds)))
-        .ok_or_else(|| RULE.to_owned())
 }
 
 #[cfg(test)]

@@ -5,16 +5,21 @@
 //! and no free text. The session token travels in the run input on standard
 //! input instead.
 
+mod amount;
+mod name;
+
 use std::fmt;
 use std::net::IpAddr;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
 
 use drawbridge_shared::ids::RunId;
 use serde::Serialize;
 
 use crate::state::InstallId;
+
+pub(crate) use amount::{ByteSize, Cpus};
+pub(crate) use name::{ImageRef, TimeZone};
 
 /// The agent's working directory in a container.
 pub(crate) const WORKSPACE: &str = "/workspace/group";
@@ -216,220 +221,5 @@ impl fmt::Display for Protection {
             .iter()
             .find(|(_, protection)| protection == self);
         f.write_str(found.map_or("", |(name, _)| name))
-    }
-}
-
-/// A reference to an image, such as `drawbridge/claude:0.1.0`.
-///
-/// The rule keeps to the characters of the distribution specification's
-/// reference grammar, and it cannot start with a dash, so it cannot be taken
-/// for a flag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ImageRef(String);
-
-impl FromStr for ImageRef {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_valid = (1..=255).contains(&text.len())
-            && text.as_bytes()[0].is_ascii_alphanumeric()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-/:@+".contains(&b));
-        if is_valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("an image reference such as \"drawbridge/claude:0.1.0\"")
-        }
-    }
-}
-
-impl fmt::Display for ImageRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A number of bytes, written as `512m` or `4g`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ByteSize(u64);
-
-impl ByteSize {
-    /// A size in mebibytes.
-    #[must_use]
-    #[cfg(test)]
-    pub(crate) const fn mib(count: u64) -> Self {
-        Self(count << 20)
-    }
-
-    /// The size in bytes.
-    #[must_use]
-    pub(crate) const fn bytes(self) -> u64 {
-        self.0
-    }
-}
-
-impl FromStr for ByteSize {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const RULE: &str = "a size of at least 6m, such as \"512m\" or \"4g\"";
-        let (digits, shift) = match text.as_bytes().last() {
-            Some(b'k') => (&text[..text.len() - 1], 10),
-            Some(b'm') => (&text[..text.len() - 1], 20),
-            Some(b'g') => (&text[..text.len() - 1], 30),
-            _ => return Err(RULE),
-        };
-        let number: u64 = digits.parse().map_err(|_| RULE)?;
-        // Docker refuses to start a container with less than 6 MiB.
-        number
-            .checked_mul(1 << shift)
-            .filter(|bytes| (6 << 20..1 << 50).contains(bytes))
-            .map(Self)
-            .ok_or(RULE)
-    }
-}
-
-impl fmt::Display for ByteSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes if bytes.is_multiple_of(1 << 30) => write!(f, "{}g", bytes >> 30),
-            bytes if bytes.is_multiple_of(1 << 20) => write!(f, "{}m", bytes >> 20),
-            bytes => write!(f, "{}k", bytes >> 10),
-        }
-    }
-}
-
-/// Processor time, kept in thousandths of one processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cpus {
-    thousandths: u32,
-}
-
-impl Cpus {
-    /// Whole processors.
-    #[must_use]
-    pub(crate) const fn whole(count: u32) -> Self {
-        Self {
-            thousandths: count.saturating_mul(1000),
-        }
-    }
-
-    /// In thousandths of one processor.
-    pub(crate) const fn thousandths(self) -> u32 {
-        self.thousandths
-    }
-
-    /// No more than this machine has; engines refuse to promise more.
-    #[must_use]
-    pub(crate) fn at_most_of_this_machine(self) -> Self {
-        let here = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let here = Self::whole(u32::try_from(here).unwrap_or(u32::MAX));
-        Self {
-            thousandths: self.thousandths.min(here.thousandths),
-        }
-    }
-}
-
-impl FromStr for Cpus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const RULE: &str = "a number of processors from 0.01 to 1024, such as \"1.5\"";
-        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !is_number(whole) || !is_number(fraction) || fraction.len() > 3 || whole.len() > 4 {
-            return Err(RULE);
-        }
-        let whole: u32 = whole.parse().map_err(|_| RULE)?;
-        let fraction: u32 = format!("{fraction:0<3}").parse().map_err(|_| RULE)?;
-        let thousandths = whole * 1000 + fraction;
-        if (10..=1_024_000).contains(&thousandths) {
-            Ok(Self { thousandths })
-        } else {
-            Err(RULE)
-        }
-    }
-}
-
-impl fmt::Display for Cpus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, fraction) = (self.thousandths / 1000, self.thousandths % 1000);
-        if fraction == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = format!("{fraction:03}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
-    }
-}
-
-/// Name of a time zone, such as `Europe/Berlin`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TimeZone(String);
-
-impl FromStr for TimeZone {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let is_valid = (1..=64).contains(&text.len())
-            && text.as_bytes()[0].is_ascii_alphabetic()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"_+-/".contains(&b));
-        if is_valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("a time zone name such as \"Europe/Berlin\"")
-        }
-    }
-}
-
-impl fmt::Display for TimeZone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TimeZone {
-    /// The host's zone, from `TZ` or the link `/etc/localtime`.
-    #[must_use]
-    pub(crate) fn of_host() -> Option<Self> {
-        if let Ok(zone) = std::env::var("TZ") {
-            return zone.trim_start_matches(':').parse().ok();
-        }
-        let link = std::fs::read_link("/etc/localtime").ok()?;
-        let (_, zone) = link.to_str()?.split_once("zoneinfo/")?;
-        zone.parse().ok()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_and_processors_are_read_and_shown_alike() {
-        for text in ["6m", "512m", "4g", "7000k"] {
-            assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
-        }
-        for text in ["", "0", "4", "5m", "-1g", "4G", "1.5g", "99999999999999g"] {
-            text.parse::<ByteSize>().unwrap_err();
-        }
-        for text in ["2", "1.5", "0.25", "0.125"] {
-            assert_eq!(text.parse::<Cpus>().unwrap().to_string(), text);
-        }
-        for text in ["", "0", "0.001", ".5", "1.", "-1", "2e3", "9999"] {
-            text.parse::<Cpus>().unwrap_err();
-        }
-    }
-
-    #[test]
-    fn an_image_reference_cannot_be_a_flag() {
-        for bad in ["", "--privileged", "a b", "a;b", "a\n"] {
-            bad.parse::<ImageRef>().unwrap_err();
-        }
-        for good in ["drawbridge/claude:0.1.0", "reg.io:5000/a/b@sha256:00ff"] {
-            good.parse::<ImageRef>().unwrap();
-        }
     }
 }
