@@ -32,9 +32,15 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
     burst(&input, 40..80);
     first_turn.open();
     let _ = run.wait_for_answers(1);
-    // After the turn; the runner dies while the agent works on them.
-    burst(&input, 80..120);
+    // After the turn; the runner dies while the agent works on them, and while
+    // it has more in hand that it has not confirmed.
+    burst(&input, 80..100);
     dying_turn.wait_for_arrival();
+    burst(&input, 100..120);
+    let taken = input.join(".taken");
+    drawbridge_tests::eventually("the busy agent to be given more", || {
+        (!numbers_in(&taken).is_empty()).then_some(())
+    });
     let processes = launcher.container().processes();
     let runner = processes
         .iter()
@@ -43,7 +49,7 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
     runner.kill();
     let _ = run.0.wait();
     dying_turn.open();
-    let unconfirmed: BTreeSet<u32> = numbers_in(&input.join(".taken"));
+    let unconfirmed: BTreeSet<u32> = numbers_in(&taken);
     assert!(!unconfirmed.is_empty(), "the crash hit nothing");
 
     // Before the second run, during it and after its first turn.
