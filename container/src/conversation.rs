@@ -4,8 +4,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use drawbridge_shared::ids::RunId;
+use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::marker::{ScanEvent, Scanner};
-use drawbridge_shared::protocol::{RecordKind, RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{ErrorKind, RecordKind, RecordStatus, RunRecord};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -47,6 +48,8 @@ pub(crate) struct Tally {
     /// Records that answer a message, failures included.
     pub(crate) answers: usize,
     pub(crate) failures: usize,
+    /// Failures of an agent that did not start.
+    pub(crate) start_failures: usize,
     /// Whether the runner said anything at all.
     pub(crate) has_started: bool,
 }
@@ -185,6 +188,11 @@ impl<'a> Conversation<'a> {
             _ => {
                 self.tally.answers += 1;
                 self.tally.failures += usize::from(record.status == RecordStatus::Error);
+                let never_began = matches!(
+                    record.details.error_kind,
+                    Some(ErrorKind::StartUp | ErrorKind::Input)
+                );
+                self.tally.start_failures += usize::from(never_began);
             }
         }
         self.reporter.report(&Event::Result(record));
@@ -208,8 +216,10 @@ impl<'a> Conversation<'a> {
         match follow_up {
             Some(FollowUp::Message(message)) => {
                 self.state.last_word = Instant::now();
+                // Only a message is answered by a record of its own.
+                let answers = usize::from(matches!(message, HostMessage::Message { .. }));
                 match self.group.send(&message) {
-                    Ok(()) => self.state.sent += 1,
+                    Ok(()) => self.state.sent += answers,
                     Err(error) => self.reporter.warn(format!("a follow-up is lost: {error}")),
                 }
             }

@@ -34,6 +34,13 @@ pub(crate) enum Event {
     Progress(RunRecord),
     /// Something is not as it should be, and the run goes on.
     Warning { message: String },
+    /// The program of the run has ended or was stopped.
+    Stopped {
+        /// Whether the agent had a message, so that it may have done something.
+        reached_agent: bool,
+        /// The last lines of the runner's log.
+        log: Vec<String>,
+    },
     /// The command is over.
     Exit {
         code: u8,
@@ -121,7 +128,7 @@ fn report_to_person(event: &Event) {
             }
         },
         Event::Warning { message } => output::note(&format!("warning: {message}")),
-        Event::Progress(_) => {}
+        Event::Progress(_) | Event::Stopped { .. } => {}
         // The error itself is printed by `main_impl`, for all commands alike.
         Event::Exit { .. } => {}
     }
@@ -157,6 +164,7 @@ mod tests {
             Event::Result(RunRecord::answer(Some("hi".to_owned()), None)),
             Event::Result(RunRecord::failure("no", Some("s1".to_owned()))),
             Event::Warning { message: "slow".to_owned() },
+            Event::Stopped { reached_agent: true, log: vec!["bye".to_owned()] },
             Event::exit(&Ok(Exit::Success)),
             Event::exit(&failed),
         ]), @r#"
@@ -164,6 +172,7 @@ mod tests {
     {"type":"result","status":"success","result":"hi","kind":"answer"}
     {"type":"result","status":"error","result":null,"newSessionId":"s1","error":"no","kind":"error"}
     {"type":"warning","message":"slow"}
+    {"type":"stopped","reachedAgent":true,"log":["bye"]}
     {"type":"exit","code":0,"class":"success"}
     {"type":"exit","code":3,"class":"not-started","error":"docker has no image x","hint":"build it"}
     "#);

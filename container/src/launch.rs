@@ -13,11 +13,12 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, Nonce, RunId};
 use drawbridge_shared::marker::{DEFAULT_MAX_RECORD_BYTES, Markers, Scanner};
 use drawbridge_shared::protocol::{RunInput, RunOptions};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::RunSettings;
 use crate::conversation::{Conversation, End};
 use crate::error::{Context, Error, Result};
-use crate::events::Reporter;
+use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::interrupt::Interrupts;
 use crate::process::Program;
@@ -53,6 +54,8 @@ pub(crate) struct Request {
     pub(crate) progress: bool,
     /// Subcommand of the container's runner; a conversation when empty.
     pub(crate) runner_args: Vec<String>,
+    /// Ends the run when cancelled; without one, the signals to this process do.
+    pub(crate) stop: Option<CancellationToken>,
 }
 
 impl Request {
@@ -68,6 +71,7 @@ impl Request {
             proxy,
             progress: false,
             runner_args: Vec::new(),
+            stop: None,
         }
     }
 }
@@ -77,8 +81,8 @@ impl Request {
 /// Whatever happens, the container or process is gone when this returns, or the
 /// error says that it is not.
 pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) -> Result<Exit> {
-    let mut interrupts =
-        Interrupts::watch().context(|| Error::infrastructure("cannot watch for signals"))?;
+    let mut interrupts = Interrupts::watch(request.stop)
+        .context(|| Error::infrastructure("cannot watch for signals"))?;
     let settings = &request.settings;
     let runtime = Runtime::choose(settings.runtime, &settings.image).await?;
     runtime.require(settings)?;
@@ -115,7 +119,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
     let mut program = start(&plan, &mut folder, &input, &session)?;
 
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation = Conversation::new(&run, &group, settings, reporter, scanner);
+    let mut conversation = Conversation::new(&run, &group, settings, reporter.clone(), scanner);
     let follow_ups = request.follow_ups.start();
     let end = conversation
         .run(&mut program, follow_ups, &mut interrupts)
@@ -128,6 +132,10 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
     drop(endpoint);
     proxy.shutdown(PROXY_DRAIN).await;
     let log = program.into_log().await;
+    reporter.report(&Event::Stopped {
+        reached_agent: tally.answers > tally.start_failures || group.reached_agent(),
+        log: log.lines(),
+    });
     if let Err(error) = stopped {
         // The next command tries again to end it.
         folder.keep();

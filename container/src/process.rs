@@ -291,6 +291,11 @@ impl LogTail {
         self.lines.push_back(line[..end].to_owned());
     }
 
+    /// The last lines.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.iter().cloned().collect()
+    }
+
     /// The last lines as one text.
     pub(crate) fn text(&self) -> String {
         let lines: Vec<_> = self.lines.iter().map(String::as_str).collect();

@@ -7,13 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drawbridge_shared::ipc::HEARTBEAT;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::watchdog::ToolInFlight;
 
-/// Name of the file, in the IPC folder.
-const NAME: &str = "heartbeat.json";
 /// How often it is written at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -48,7 +47,7 @@ struct Tool<'a> {
 impl Heartbeat {
     pub(crate) fn new(ipc: &Path, now: Instant) -> Self {
         Self {
-            path: ipc.join(NAME),
+            path: ipc.join(HEARTBEAT),
             next: now,
             due: true,
             has_failed: false,

@@ -241,6 +241,7 @@ impl Story {
                 Event::Warning { message } => self.line("warning", &message),
                 Event::Progress(_)
                 | Event::Start { .. }
+                | Event::Stopped { .. }
                 | Event::Result(_)
                 | Event::Exit { .. } => {}
             }

@@ -57,11 +57,24 @@ impl Group {
         for path in [group.workspace(), group.home(), group.input()] {
             create_private(&path)?;
         }
-        // A request to end an earlier conversation is not meant for this one.
-        match fs::remove_file(group.input().join(ipc::CLOSE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(group),
+        // A request to end an earlier conversation is not meant for this one,
+        // and an earlier agent's heartbeat is not this one's.
+        for stale in [group.input().join(ipc::CLOSE), group.heartbeat()] {
+            match fs::remove_file(stale) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
+        Ok(group)
+    }
+
+    /// Whether the agent of the latest run was given a message.
+    pub(crate) fn reached_agent(&self) -> bool {
+        self.heartbeat().exists()
+    }
+
+    fn heartbeat(&self) -> PathBuf {
+        self.ipc().join(ipc::HEARTBEAT)
     }
 
     /// Gives the folders to the user the agent runs as.

@@ -24,6 +24,9 @@ pub const CLOSE: &str = "_close";
 pub const TAKEN: &str = ".taken";
 /// Folder in [`INPUT`] for files that cannot be read.
 pub const REJECTED: &str = ".rejected";
+/// File below the IPC folder that a runner writes as soon as its agent has the
+/// first message, and again with each sign of life.
+pub const HEARTBEAT: &str = "heartbeat.json";
 /// Largest message file, in bytes.
 pub const MAX_MESSAGE_BYTES: u64 = 16 * 1024 * 1024;
 /// Folder below the IPC folder for what the agent wants said.
