@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes each target, or the ones named, for so many seconds.
+# Fuzzes each target, or the ones named, for so many seconds, two at a time.
 #
 #   proxy/fuzz/run.sh SECONDS [TARGET...]
 #
@@ -26,10 +26,27 @@ cp "$here/../../Cargo.lock" "$here/Cargo.lock"
 RUSTFLAGS="${passes[*]} --cfg fuzzing" cargo build --quiet --release \
     --manifest-path "$here/Cargo.toml" --target "$host" --target-dir "$out"
 
-for target in "${targets[@]}"; do
+fuzz() {
+    local target=$1
     mkdir -p "$out/corpus/$target" "$out/artifacts/$target"
-    echo "fuzzing $target for $seconds s"
     "$out/$host/release/$target" "$out/corpus/$target" "$here/corpus/$target" \
         -artifact_prefix="$out/artifacts/$target/" -max_total_time="$seconds" \
         -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 -verbosity=0
+}
+
+failed=0
+while [ ${#targets[@]} -gt 0 ]; do
+    pair=("${targets[@]:0:2}")
+    targets=("${targets[@]:2}")
+    echo "fuzzing ${pair[*]} for $seconds s"
+    running=()
+    for target in "${pair[@]}"; do
+        fuzz "$target" >"$out/$target.log" 2>&1 &
+        running+=($!)
+    done
+    for index in "${!pair[@]}"; do
+        wait "${running[$index]}" || failed=1
+        sed "s/^/${pair[$index]}: /" "$out/${pair[$index]}.log"
+    done
 done
+exit "$failed"

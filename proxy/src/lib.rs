@@ -18,6 +18,7 @@ mod executor;
 mod forward;
 mod headers;
 pub mod metrics;
+pub mod network;
 mod request;
 pub mod route;
 pub mod scrub;

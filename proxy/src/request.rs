@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{CONNECTION, HOST};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -15,11 +15,12 @@ use crate::error::{Fault, Refusal};
 use crate::forward::{Outgoing, forward};
 use crate::headers;
 use crate::scrub;
-use crate::server::client_io::UpgradeSwitch;
+use crate::server::client_io::{HeadRefusal, UpgradeSwitch};
+use crate::server::wire::Violation;
 use crate::server::worker::{Routing, Worker};
 use crate::session::limit::Admission;
 use crate::session::{Origin, Session};
-use crate::table::{Route, RouteSlot, Selected};
+use crate::table::{ErrorStyle, Route, RouteSlot, Selected};
 use crate::target;
 use crate::telemetry::Completion;
 use crate::upgrade;
@@ -32,6 +33,18 @@ pub(crate) struct Client {
     pub(crate) origin: Origin,
     /// How its requests for upgrades are decided.
     pub(crate) upgrade: UpgradeSwitch,
+    /// Why its last head was refused, if it was.
+    pub(crate) refusal: HeadRefusal,
+}
+
+impl Client {
+    pub(crate) fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            upgrade: UpgradeSwitch::default(),
+            refusal: HeadRefusal::default(),
+        }
+    }
 }
 
 /// Answers one request; nothing that goes wrong leaves here unanswered.
@@ -46,6 +59,10 @@ pub(crate) async fn serve(
     let Ok(mut completion) = worker.telemetry().begin(request.method(), request.uri()) else {
         return Refusal::AuditUnavailable.into_response(style);
     };
+    if let Some(violation) = client.refusal.of(request.method()) {
+        let refusal = Refusal::Malformed(violation.reason());
+        return refuse(refusal, &client, &mut completion, style);
+    }
     if table.answers_itself(request.method(), path) {
         completion.head(StatusCode::OK);
         completion.done();
@@ -63,12 +80,28 @@ pub(crate) async fn serve(
         }
         Err(refusal) => {
             client.upgrade.deny();
-            completion.head(refusal.status());
-            completion.failed(refusal.reason());
-            log(&refusal);
-            refusal.into_response(style)
+            refuse(refusal, &client, &mut completion, style)
         }
     }
+}
+
+/// Records a refusal and makes it a response, which is the connection's last one
+/// when the client has sent what cannot be read.
+fn refuse(
+    refusal: Refusal,
+    client: &Client,
+    completion: &mut Completion,
+    style: ErrorStyle,
+) -> Response<ResponseBody> {
+    completion.head(refusal.status());
+    completion.failed(refusal.reason());
+    log(&refusal);
+    let mut response = refusal.into_response(style);
+    if client.refusal.is_set() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 /// Authenticates, routes, strips, injects and forwards.
@@ -113,6 +146,10 @@ async fn answer(
         route.refused(&secret);
     }
     let protocol = check_answer(&mut response, protocol)?;
+    if protocol.is_some() && client.refusal.is_set() {
+        let early = Violation::EarlyUpgradeBytes.reason();
+        return Err(Refusal::Malformed(early));
+    }
     Ok(Forwarded {
         meter: route.meter(response.headers()),
         response,

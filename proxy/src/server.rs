@@ -27,7 +27,7 @@ pub(crate) mod control;
 pub(crate) mod listener;
 mod quota;
 mod stream;
-mod wire;
+pub(crate) mod wire;
 pub(crate) mod worker;
 
 pub use control::Reloader;

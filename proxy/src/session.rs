@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::network::Network;
 use crate::route::{RouteName, Rule};
 
 pub(crate) mod limit;
@@ -68,8 +69,8 @@ pub enum Transport {
     /// One listener, such as the run's own socket. A token that was carried
     /// into another container is worthless there.
     Listener(ListenerId),
-    /// One source address, on any listener.
-    Source(std::net::IpAddr),
+    /// A source network, on any TCP listener.
+    Source(Network),
 }
 
 /// What to issue a session for.
@@ -177,9 +178,7 @@ impl Session {
         match self.spec.transport {
             Transport::Any => true,
             Transport::Listener(listener) => listener == origin.listener,
-            Transport::Source(address) => {
-                origin.peer.map(|peer| peer.to_canonical()) == Some(address.to_canonical())
-            }
+            Transport::Source(network) => origin.peer.is_some_and(|peer| network.contains(peer)),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Sessions over the admin surface.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{error, ok};
 use crate::audit::Event;
+use crate::network::Network;
 use crate::route::{RouteName, Rule};
 use crate::server::control::Shared;
 use crate::session::{Session, SessionLimits, SessionSpec, Transport};
@@ -36,10 +36,11 @@ pub(crate) struct IssueRequest {
     /// Seconds until the token expires
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     lifetime_seconds: u64,
-    /// The only address its requests may come from
-    #[arg(long, value_name = "ADDR")]
+    /// The only address or network its requests may come from, such as
+    /// 172.18.0.0/16
+    #[arg(long, value_name = "NETWORK")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    source: Option<IpAddr>,
+    source: Option<Network>,
     /// Most requests in flight
     #[arg(long, value_name = "N")]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -120,7 +120,7 @@ pub(super) struct ProxyTable {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum UpstreamProxy {
-    /// As `HTTPS_PROXY` and `NO_PROXY` say.
+    /// As `HTTPS_PROXY` or `ALL_PROXY`, and `NO_PROXY` say.
     #[default]
     Environment,
     /// Never.

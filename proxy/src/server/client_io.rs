@@ -2,31 +2,70 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Method;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::stream::Stream;
-use super::wire::WireGuard;
+use super::wire::{Refused, Violation, WireGuard};
 use crate::config::Deadlines;
+use crate::request::Client;
 
 /// A client's stream: its bytes are checked before anything else sees them, and
 /// neither a head that does not end nor a client that does not read its answer
 /// holds the connection for ever.
+///
+/// The HTTP library sees whole heads only. In the place of one that is refused
+/// it sees [`REFUSED_HEAD`], so that the refusal is answered in its turn, with a
+/// body, and recorded like any other.
 pub(crate) struct ClientIo {
     stream: Stream,
     /// The first bytes of the connection, read to tell its protocol.
     first: First,
     guard: WireGuard,
     upgrade: UpgradeSwitch,
+    refusal: HeadRefusal,
+    /// The beginning of a head that has not ended.
+    held: Vec<u8>,
+    /// What was checked and is to be read next.
+    checked: Vec<u8>,
     head: Deadline,
     write: Deadline,
-    /// What follows the NUL byte that stands for refused bytes.
-    refusal: &'static [u8],
+}
+
+/// A request that stands for a head that was refused. A client may send it too,
+/// and is refused as well.
+const REFUSED_HEAD: &[u8] = b"- / HTTP/1.1\r\nhost: -\r\n\r\n";
+
+/// Method of [`REFUSED_HEAD`].
+const REFUSED_METHOD: &str = "-";
+
+/// Why a connection's last head was refused, told by the one who reads it to the
+/// one who answers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HeadRefusal(Arc<OnceLock<Violation>>);
+
+impl HeadRefusal {
+    /// Why a request was refused, if it is the one that stands for that.
+    pub(crate) fn of(&self, method: &Method) -> Option<Violation> {
+        let is_stand_in = method.as_str() == REFUSED_METHOD;
+        is_stand_in.then(|| self.0.get().copied()).flatten()
+    }
+
+    /// Whether the client has sent something that was refused.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    fn set(&self, violation: Violation) {
+        // The first one ends the connection.
+        let _ = self.0.set(violation);
+    }
 }
 
 /// The first bytes of a connection.
@@ -126,21 +165,23 @@ impl Deadline {
 }
 
 impl ClientIo {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         stream: Stream,
         first: First,
         guard: WireGuard,
-        upgrade: UpgradeSwitch,
+        client: &Client,
         deadlines: &Deadlines,
     ) -> Self {
         Self {
             stream,
             first,
             guard,
-            upgrade,
+            upgrade: client.upgrade.clone(),
+            refusal: client.refusal.clone(),
+            held: Vec::new(),
+            checked: Vec::new(),
             head: Deadline::new(deadlines.head),
             write: Deadline::new(deadlines.idle),
-            refusal: b"\r\n\r\n",
         }
     }
 
@@ -157,26 +198,53 @@ impl ClientIo {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Lets the guard look at what was read. What it refuses is replaced by one
-    /// NUL byte, which is not part of any message, so that the HTTP library
-    /// answers 400 and closes the connection.
+    /// Lets the guard look at what was read, from `before` on, and leaves there
+    /// or in `checked` what may be read.
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        match self.upgrade.0.load(Ordering::Acquire) {
-            UNDECIDED => {}
-            verdict => {
-                if verdict == GRANTED {
-                    self.guard.grant_upgrade();
-                } else {
-                    self.guard.deny_upgrade();
-                }
-                self.upgrade.0.store(UNDECIDED, Ordering::Release);
-            }
+        match self.upgrade.0.swap(UNDECIDED, Ordering::AcqRel) {
+            GRANTED => self.guard.grant_upgrade(),
+            DENIED => self.guard.deny_upgrade(),
+            _ => {}
         }
-        if let Err((accepted, violation)) = self.guard.inspect(&buf.filled()[before..]) {
-            tracing::info!("a client's bytes were refused: {violation}");
-            buf.filled_mut()[before + accepted] = 0;
-            buf.set_filled(before + accepted + 1);
+        let read = &buf.filled()[before..];
+        let inspected = self.guard.inspect(read);
+        if inspected == Ok(read.len()) && self.held.is_empty() {
+            return;
         }
+        let accepted = match inspected {
+            Ok(settled) => settled,
+            Err(refused) => refused.accepted,
+        };
+        let (accepted, rest) = read.split_at(accepted);
+        if !accepted.is_empty() {
+            self.checked.append(&mut self.held);
+            self.checked.extend_from_slice(accepted);
+        }
+        match inspected {
+            Ok(_) => self.held.extend_from_slice(rest),
+            Err(refused) => self.refuse(refused),
+        }
+        buf.set_filled(before);
+    }
+
+    /// Puts something in the place of what was refused: for a head, a request
+    /// that is answered with the reason; within a body, a NUL byte where the
+    /// library expects a chunk's size or end, so that the body ends in an error.
+    fn refuse(&mut self, refused: Refused) {
+        self.held.clear();
+        if refused.is_head {
+            self.refusal.set(refused.violation);
+            self.checked.extend_from_slice(REFUSED_HEAD);
+        } else {
+            self.checked.push(0);
+        }
+    }
+
+    /// Hands out what was checked.
+    fn read_checked(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = self.checked.len().min(buf.remaining());
+        buf.put_slice(&self.checked[..count]);
+        self.checked.drain(..count);
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -196,28 +264,36 @@ impl AsyncRead for ClientIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.guard.has_refused() {
-            // The library parses a head when it looks complete. Behind it, the
-            // client has ended.
-            let rest = this.refusal.len().min(buf.remaining());
-            buf.put_slice(&this.refusal[..rest]);
-            this.refusal = &this.refusal[rest..];
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        match this.poll_stream(cx, buf) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Pending if this.guard.is_within_head() => {
-                ready!(this.head.poll(cx));
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        loop {
+            if !this.checked.is_empty() {
+                this.read_checked(buf);
+                return Poll::Ready(Ok(()));
             }
-            other => return other,
+            // Nothing comes behind what was refused. An end of the stream would
+            // keep the refusal from being sent; it closes the connection.
+            if this.guard.has_refused() {
+                return Poll::Pending;
+            }
+            let before = buf.filled().len();
+            match this.poll_stream(cx, buf) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if this.guard.is_within_head() => {
+                    ready!(this.head.poll(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                other => return other,
+            }
+            if buf.filled().len() == before {
+                return Poll::Ready(Ok(()));
+            }
+            this.inspect(buf, before);
+            if !this.guard.is_within_head() {
+                this.head.stop();
+            }
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        this.inspect(buf, before);
-        if !this.guard.is_within_head() {
-            this.head.stop();
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

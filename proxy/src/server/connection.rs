@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
-use super::client_io::{ClientIo, First, UpgradeSwitch};
+use super::client_io::{ClientIo, First};
 use super::listener::{Acceptor, Socket};
 use super::stream::Stream;
 use super::wire::{MAX_HEAD_BYTES, MAX_HEADERS, WireGuard};
@@ -96,12 +96,11 @@ async fn serve(
     if first.is_empty() {
         return;
     }
-    let client = Client {
-        origin,
-        upgrade: UpgradeSwitch::default(),
+    let client = Client::new(origin);
+    let io = {
+        let client = client.clone();
+        move |guard| TokioIo::new(ClientIo::new(stream, first, guard, &client, &deadlines))
     };
-    let upgrade = client.upgrade.clone();
-    let io = |guard| TokioIo::new(ClientIo::new(stream, first, guard, upgrade, &deadlines));
     let service = service_fn(move |request| {
         let (worker, client) = (Rc::clone(&worker), client.clone());
         async move { Ok::<_, Infallible>(request::serve(worker, client, request).await) }

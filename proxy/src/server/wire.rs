@@ -42,32 +42,53 @@ enum Place {
 }
 
 /// Why bytes were refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
-    #[error("a line does not end with CR LF")]
     LineEnd,
-    #[error("the request line is not METHOD TARGET HTTP/1.x")]
     RequestLine,
-    #[error("a header line has no proper name")]
     HeaderName,
-    #[error("a header line has a control character")]
     ControlCharacter,
-    #[error("the head is too large")]
     TooLarge,
-    #[error("Host is missing or repeated")]
     Host,
-    #[error("Content-Length is repeated or not a number")]
     ContentLength,
-    #[error("Transfer-Encoding is not exactly chunked, once, in HTTP/1.1")]
     TransferEncoding,
-    #[error("both Content-Length and Transfer-Encoding are given")]
     TwoLengths,
-    #[error("a chunk is not a size, a line end, data and a line end")]
     Chunk,
-    #[error("bytes follow a request for an upgrade that is not granted yet")]
     EarlyUpgradeBytes,
-    #[error("a request for an upgrade has a body")]
     UpgradeWithBody,
+}
+
+impl Violation {
+    /// What is wrong, as the client and the log may read it.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::LineEnd => "a line does not end with CR LF",
+            Self::RequestLine => "the request line is not METHOD TARGET HTTP/1.x",
+            Self::HeaderName => "a header line has no proper name",
+            Self::ControlCharacter => "a header line has a control character",
+            Self::TooLarge => "the head is too large",
+            Self::Host => "Host is missing or repeated",
+            Self::ContentLength => "Content-Length is repeated or not a number",
+            Self::TransferEncoding => "Transfer-Encoding is not exactly chunked, once, in HTTP/1.1",
+            Self::TwoLengths => "both Content-Length and Transfer-Encoding are given",
+            Self::Chunk => "a chunk is not a size, a line end, data and a line end",
+            Self::EarlyUpgradeBytes => {
+                "bytes follow a request for an upgrade that is not granted yet"
+            }
+            Self::UpgradeWithBody => "a request for an upgrade has a body",
+        }
+    }
+}
+
+/// Bytes that were refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// So many bytes before the ones that are wrong can be passed on. Of a head
+    /// that is wrong nothing can.
+    pub(crate) accepted: usize,
+    pub(crate) violation: Violation,
+    /// Whether it is in a head, or where one would begin, and not in a body.
+    pub(crate) is_head: bool,
 }
 
 /// Follows the bytes that a client sends on one connection.
@@ -131,22 +152,38 @@ impl WireGuard {
         }
     }
 
-    /// Looks at the next bytes.
+    /// Looks at the next bytes, and returns how many of them belong to whole
+    /// heads and to bodies; what is behind them is a head that has not ended.
     ///
     /// # Errors
-    /// How many of them are acceptable, and what is wrong with the next one.
-    pub(crate) fn inspect(&mut self, bytes: &[u8]) -> Result<(), (usize, Violation)> {
-        let mut at = 0;
+    /// What is wrong with the next byte.
+    pub(crate) fn inspect(&mut self, bytes: &[u8]) -> Result<usize, Refused> {
+        let (mut at, mut settled) = (0, 0);
         while at < bytes.len() {
             match self.step(&bytes[at..]) {
                 ControlFlow::Continue(taken) => at += taken,
                 ControlFlow::Break((taken, violation)) => {
+                    let is_head = self.is_before_body();
                     self.place = Place::Refused;
-                    return Err((at + taken, violation));
+                    return Err(Refused {
+                        accepted: if is_head { settled } else { at + taken },
+                        violation,
+                        is_head,
+                    });
                 }
             }
+            if !self.is_within_head() {
+                settled = at;
+            }
         }
-        Ok(())
+        Ok(settled)
+    }
+
+    const fn is_before_body(&self) -> bool {
+        matches!(
+            self.place,
+            Place::RequestLine | Place::HeaderLine | Place::Undecided
+        )
     }
 
     /// Takes at least one byte, or refuses.

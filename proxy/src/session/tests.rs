@@ -70,13 +70,15 @@ fn class_03_a_token_is_bound_to_its_listener_or_source() {
             .is_none()
     );
 
-    bound.transport = Transport::Source("172.17.0.2".parse().unwrap());
-    let guard = sessions.issue(bound).unwrap();
-    for (peer, expected) in [
-        ("172.17.0.2", true),
-        ("::ffff:172.17.0.2", true),
-        ("172.17.0.3", false),
+    for (source, peer, expected) in [
+        ("172.17.0.2", "172.17.0.2", true),
+        ("172.17.0.2", "::ffff:172.17.0.2", true),
+        ("172.17.0.2", "172.17.0.3", false),
+        ("172.18.0.0/16", "172.18.7.1", true),
+        ("172.18.0.0/16", "172.17.0.2", false),
     ] {
+        bound.transport = Transport::Source(source.parse().unwrap());
+        let guard = sessions.issue(bound.clone()).unwrap();
         let origin = Origin {
             listener: ListenerId(1),
             peer: Some(peer.parse().unwrap()),
@@ -85,12 +87,9 @@ fn class_03_a_token_is_bound_to_its_listener_or_source() {
             .authenticate(guard.token().as_bytes(), origin)
             .is_some();
         assert_eq!(opened, expected, "{peer}");
+        let over_a_socket = sessions.authenticate(guard.token().as_bytes(), ORIGIN);
+        assert!(over_a_socket.is_none());
     }
-    assert!(
-        sessions
-            .authenticate(guard.token().as_bytes(), ORIGIN)
-            .is_none()
-    );
 }
 
 #[test]

@@ -1,7 +1,6 @@
-//! The HTTP proxy that a network may demand for its way out: `HTTPS_PROXY`, and
-//! `NO_PROXY` for what goes directly.
+//! The HTTP proxy that a network may demand for its way out: `HTTPS_PROXY`, else
+//! `ALL_PROXY`, and `NO_PROXY` for what goes directly.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -12,6 +11,11 @@ use super::connect::ConnectError;
 use super::{is_host, literal_address};
 use crate::credential::{Environment, Secret};
 use crate::headers::percent_decode;
+use crate::network::Network;
+
+/// Variables that may name the proxy; the first one that is there counts, and
+/// upstreams are spoken to in TLS.
+const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Largest head of the answer to `CONNECT`.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -36,23 +40,24 @@ enum Exception {
     Everything,
     /// A name and all below it.
     Domain(String),
-    /// Addresses that share so many leading bits with this one.
-    Network(IpAddr, u32),
+    Network(Network),
 }
 
 impl OutgoingProxy {
-    /// What the environment says; `None` without `HTTPS_PROXY`.
+    /// What the environment says; `None` when it names no proxy.
     ///
     /// # Errors
-    /// The value is not the URL of an HTTP proxy. The text does not repeat it,
-    /// as it may hold a password.
-    pub fn from_environment(env: &Environment) -> Result<Option<Self>, String> {
-        let of = |names: [&str; 2]| names.into_iter().find_map(|name| env.variable(name));
-        let Some(url) = of(["HTTPS_PROXY", "https_proxy"]) else {
+    /// The variable, and why its value is not the URL of an HTTP proxy. The text
+    /// does not repeat the value, as it may hold a password.
+    pub fn from_environment(env: &Environment) -> Result<Option<Self>, (&'static str, String)> {
+        let set = |name| env.variable(name).map(|value| (name, value));
+        let Some((name, url)) = VARIABLES.into_iter().find_map(set) else {
             return Ok(None);
         };
-        let direct = of(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-        Self::parse(url, direct).map(Some)
+        let mut exempt = ["NO_PROXY", "no_proxy"].into_iter();
+        let direct = exempt.find_map(|name| env.variable(name));
+        let proxy = Self::parse(url, direct.unwrap_or_default());
+        proxy.map(Some).map_err(|problem| (name, problem))
     }
 
     fn parse(url: &str, direct: &str) -> Result<Self, String> {
@@ -157,13 +162,8 @@ fn exception(entry: &str) -> Option<Exception> {
     if entry == "*" {
         return Some(Exception::Everything);
     }
-    let (address, bits) = match entry.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse().ok()?)),
-        None => (entry.as_str(), None),
-    };
-    if let Ok(address) = address.parse::<IpAddr>() {
-        let all = if address.is_ipv4() { 32 } else { 128 };
-        return Some(Exception::Network(address, bits.unwrap_or(all).min(all)));
+    if let Ok(network) = entry.parse() {
+        return Some(Exception::Network(network));
     }
     // A port after a name is accepted and not looked at.
     let name = entry
@@ -181,18 +181,9 @@ impl Exception {
             (Self::Domain(domain), None) => host
                 .strip_suffix(domain.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
-            (Self::Network(network, bits), Some(address)) => shares(*network, address, *bits),
-            (Self::Domain(_), Some(_)) | (Self::Network(..), None) => false,
+            (Self::Network(network), Some(address)) => network.contains(address),
+            (Self::Domain(_), Some(_)) | (Self::Network(_), None) => false,
         }
-    }
-}
-
-/// Whether two addresses share so many leading bits.
-fn shares(network: IpAddr, address: IpAddr, bits: u32) -> bool {
-    match (network, address) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
-        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
-        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The proxy from outside: raw bytes in, raw bytes out.
 #![cfg(test)]
 
+mod attacks;
 mod credentials;
 mod exchange;
 mod program;

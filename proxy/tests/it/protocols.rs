@@ -56,6 +56,20 @@ fn an_upgrade_is_relayed_after_the_upstreams_101() {
     }
 }
 
+/// Not even when the upstream grants the switch.
+#[test]
+fn class_09_bytes_before_the_101_reach_nobody() {
+    let upstream = switching();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    let early = "GET /v1/files HTTP/1.1\r\nhost: x\r\n\r\n";
+    let bytes = upgrade(&proxy, "") + early;
+    let answer = client.send(bytes).answer();
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("upgrade"), "{}", answer.text());
+    assert!(client.is_closed());
+}
+
 #[test]
 fn a_refused_upgrade_leaves_the_connection_usable() {
     let upstream = Upstream::answering();
@@ -251,6 +265,10 @@ fn the_networks_own_proxy_is_used_where_it_applies() {
     let exempt = [("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "localhost")];
     assert_eq!(ask_with(&["h2"], "localhost", &exempt).0, 200);
     network.assert_unused();
+
+    let all = [("all_proxy", url.as_str())];
+    assert_eq!(ask_with(&["h2"], "localhost", &all).0, 200);
+    network.next();
 }
 
 #[test]

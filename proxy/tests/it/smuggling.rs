@@ -91,6 +91,43 @@ fn class_09_a_bad_chunk_ends_the_request_and_the_connection() {
     }
 }
 
+/// In the shape of the route's API, in its turn, and as the last answer.
+#[test]
+fn class_09_a_refused_head_is_told_why() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    let bad = proxy.post("{}").replace(
+        "content-length: 2",
+        "Content-Length: 2\r\nContent-Length: 2",
+    );
+    client.send(format!("{}{bad}{}", proxy.post("{}"), proxy.post("{}")));
+    assert_eq!(client.answer().status, 200);
+    let answer = client.answer();
+    let body: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!((answer.status, &body["type"]), (400, &"error".into()));
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("Content-Length is repeated"), "{message}");
+    assert_eq!(answer.head.get("connection"), Some("close"));
+    assert!(client.is_closed());
+    assert_eq!(upstream.seen.try_iter().count(), 1);
+}
+
+/// The request that stands for a refused head inside the proxy is no way in.
+#[test]
+fn class_09_the_stand_in_for_a_refused_head_opens_nothing() {
+    let upstream = Upstream::answering();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let token = proxy.session.token();
+    for head in ["", "x-api-key: {token}\r\n"] {
+        let head = head.replace("{token}", token);
+        let bytes = format!("- / HTTP/1.1\r\nhost: -\r\n{head}\r\n");
+        let status = proxy.connect().send(bytes).answer().status;
+        assert!([401, 403].contains(&status), "{status}");
+    }
+    upstream.assert_unused();
+}
+
 #[test]
 fn class_09_bytes_behind_a_request_for_an_upgrade_are_refused() {
     let upstream = Upstream::start(|_, stream| {

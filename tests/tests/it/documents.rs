@@ -19,6 +19,20 @@ fn named_gates(document: &str) -> BTreeSet<String> {
     names.filter(is_test).map(str::to_owned).collect()
 }
 
+/// Each of the thirty classes has a test, or the reason why it needs none.
+#[test]
+fn every_attack_class_has_a_row() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    for class in 1..=30 {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| {class} |")));
+        let is_answered =
+            row.is_some_and(|row| row.contains('`') || row.contains("Not applicable"));
+        assert!(is_answered, "class {class}: {row:?}");
+    }
+}
+
 #[test]
 fn every_named_gate_exists() {
     let mut files = Vec::new();

@@ -102,6 +102,19 @@ fn the_runner_has_no_tls() {
     }
 }
 
+/// Agents reach the proxy by its address, so no connection is intercepted and
+/// there is no authority whose key could be stolen.
+#[test]
+fn class_27_no_program_can_make_certificates() {
+    for package in ["proxy", "runner", "container"] {
+        let package = format!("drawbridge-{package}");
+        let tree = cargo(&["tree", "-p", &package, "-e", "normal", "--prefix", "none"]);
+        for name in ["rcgen ", "x509-cert ", "openssl "] {
+            assert!(!tree.contains(name), "{package} depends on {name}");
+        }
+    }
+}
+
 #[test]
 fn there_is_one_cryptography_provider() {
     let tree = cargo(&["tree", "--workspace", "--prefix", "none"]);

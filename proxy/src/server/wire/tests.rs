@@ -4,7 +4,7 @@ use proptest::prelude::*;
 /// The verdict on a whole conversation, and whether it ends between messages.
 fn verdict(bytes: &[u8]) -> Result<bool, Violation> {
     let mut guard = WireGuard::new();
-    guard.inspect(bytes).map_err(|(_, violation)| violation)?;
+    guard.inspect(bytes).map_err(|refused| refused.violation)?;
     Ok(guard.place == Place::RequestLine && guard.line.is_empty())
 }
 
@@ -92,7 +92,7 @@ fn class_09_bare_line_ends_and_folded_lines_are_refused() {
     ] {
         let violation = refused(head);
         let expected = [Violation::LineEnd, Violation::RequestLine];
-        assert!(expected.contains(&violation), "{head:?}: {violation}");
+        assert!(expected.contains(&violation), "{head:?}: {violation:?}");
     }
     for line in [
         " folded",
@@ -204,6 +204,28 @@ fn class_09_nothing_may_follow_a_request_for_an_upgrade() {
     guard.inspect(b"\x81\x00 anything \n").unwrap();
 }
 
+#[test]
+fn class_09_nothing_of_a_head_passes_before_all_of_it_is_accepted() {
+    let first = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    let mut guard = WireGuard::new();
+    assert_eq!(guard.inspect(first.as_bytes()), Ok(first.len()));
+    let begun = format!("{first}POST / HTTP/1.1\r\nHo");
+    assert_eq!(guard.inspect(begun.as_bytes()), Ok(first.len()));
+    let rest = "st: a\r\nContent-Length: x\r\n\r\n";
+    let refused = guard.inspect(rest.as_bytes()).unwrap_err();
+    assert_eq!((refused.accepted, refused.is_head), (0, true));
+
+    let chunked = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
+    let refused = WireGuard::new().inspect(format!("{chunked}3;").as_bytes());
+    assert_eq!(refused, Ok(chunked.len() + 2));
+    let wrong = format!("{chunked}3\r\nabcd");
+    let refused = WireGuard::new().inspect(wrong.as_bytes()).unwrap_err();
+    assert_eq!(
+        (refused.accepted, refused.is_head),
+        (wrong.len() - 1, false)
+    );
+}
+
 /// Fragments of conversations, right and wrong.
 fn conversation() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
@@ -238,12 +260,12 @@ proptest! {
             let Some(cut) = cuts.next().filter(|_| !rest.is_empty()) else { break Ok(()) };
             let (piece, after) = rest.split_at((*cut).min(rest.len()));
             rest = after;
-            if let Err((_, violation)) = guard.inspect(piece) {
-                break Err(violation);
+            if let Err(refused) = guard.inspect(piece) {
+                break Err(refused.violation);
             }
         };
         let mut whole = WireGuard::new();
-        let at_once = whole.inspect(&bytes).map_err(|(_, violation)| violation);
+        let at_once = whole.inspect(&bytes).map_err(|refused| refused.violation);
         prop_assert_eq!(split.is_ok(), at_once.is_ok());
         if at_once.is_ok() {
             prop_assert_eq!(guard.place, whole.place);
