@@ -67,7 +67,8 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) settings: SettingArgs,
-    /// Program and arguments of `--agent command`.
+    /// Program and arguments of `--agent command` and `--agent acp`; for the
+    /// others, what to start instead of their usual program.
     #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<String>,
 }
@@ -79,7 +80,7 @@ pub(crate) struct SettingArgs {
     #[arg(long, value_name = "auto|docker|podman|apple|host")]
     runtime: Option<String>,
     /// Agent to drive.
-    #[arg(long, value_name = "claude|builtin|command")]
+    #[arg(long, value_name = "claude|builtin|codex|opencode|gemini|acp|command")]
     agent: Option<String>,
     /// Image to start, instead of the one of the agent.
     #[arg(long, value_name = "IMAGE")]

@@ -15,7 +15,7 @@ use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::launch::{Request, launch};
 use crate::state::State;
-use crate::{block_on, orphans, output};
+use crate::{block_on, credentials, orphans, output};
 
 /// `drawbridge run`.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
@@ -48,7 +48,8 @@ pub(crate) fn settle(flags: &SettingArgs) -> Result<(RunSettings, Result<ProxyCo
     let environment = observe()?;
     let file = find_file(&environment)?;
     let (settings, _) = resolve(flags, &environment, file.as_ref())?;
-    Ok((settings, credentials(&environment, file.as_ref())))
+    let proxy = credentials::resolve(&settings, &environment, file.as_ref());
+    Ok((settings, proxy))
 }
 
 fn observe() -> Result<Environment> {
@@ -59,16 +60,6 @@ fn observe() -> Result<Environment> {
 /// have restricted is not known.
 fn find_file(environment: &Environment) -> Result<Option<ConfigFile>> {
     ConfigFile::find(environment).context(|| Error::usage("the configuration is not valid"))
-}
-
-fn credentials(environment: &Environment, file: Option<&ConfigFile>) -> Result<ProxyConfig> {
-    let proxy = ProxyConfig::resolve(file, environment)
-        .context(|| Error::usage("the proxy's configuration is not valid"))?;
-    proxy.require_credentials().context(|| {
-        Error::not_started("no credential for the model API")
-            .hint("set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN, or write it to .env")
-    })?;
-    Ok(proxy)
 }
 
 fn request(args: &RunArgs) -> Result<Request> {

@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod config;
 mod conversation;
+mod credentials;
 mod demo;
 mod doctor;
 mod error;

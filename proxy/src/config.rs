@@ -23,7 +23,7 @@ pub(crate) mod period;
 mod preset;
 mod resolve;
 
-pub use file::{ConfigError, ConfigFile, FILE_NAME};
+pub use file::{ConfigError, ConfigFile, FILE_NAME, Preset};
 
 /// How clients prove that they may use the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -207,7 +207,26 @@ impl ProxyConfig {
     /// # Errors
     /// A value is not valid.
     pub fn resolve(file: Option<&ConfigFile>, env: &Environment) -> Result<Self, ConfigError> {
-        resolve::resolve(file, env)
+        Self::resolve_for(file, env, Preset::Anthropic)
+    }
+
+    /// The same for an agent of another vendor: without routes in the file
+    /// there is the one of `implied`.
+    ///
+    /// # Errors
+    /// A value is not valid.
+    pub fn resolve_for(
+        file: Option<&ConfigFile>,
+        env: &Environment,
+        implied: Preset,
+    ) -> Result<Self, ConfigError> {
+        resolve::resolve(file, env, implied)
+    }
+
+    /// Whether there is a route of this name.
+    #[must_use]
+    pub fn has_route(&self, name: &str) -> bool {
+        self.routes.iter().any(|route| route.name.as_str() == name)
     }
 
     /// Which kind of key the clients of the default route send.

@@ -159,7 +159,13 @@ fn host(settings: &RunSettings) -> Check {
 }
 
 fn describe(config: &ProxyConfig) -> String {
-    format!("present, {} mode", config.auth_mode().name())
+    let routes = config.routes.iter();
+    let names: Vec<_> = routes.map(|route| route.name.as_str()).collect();
+    let names = names.join(", ");
+    if config.has_route("anthropic") {
+        return format!("present for {names}, {} mode", config.auth_mode().name());
+    }
+    format!("present for {names}")
 }
 
 /// Only a bridge needs an address; without one, sealed runs still work.

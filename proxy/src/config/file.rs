@@ -191,11 +191,16 @@ pub(super) struct RouteTable {
 /// Routes that are known by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Preset {
+pub enum Preset {
+    /// Anthropic's API.
     Anthropic,
+    /// OpenAI's API.
     Openai,
+    /// Google's Gemini API.
     Gemini,
+    /// GitHub's API, and git over HTTPS.
     Github,
+    /// None of them: everything is in the configuration.
     #[default]
     Generic,
 }

@@ -5,6 +5,7 @@
 //! in these lists, and neither is what could carry data to another account,
 //! such as Anthropic's `/v1/files`.
 
+use drawbridge_shared::env::{ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN};
 use http::HeaderName;
 
 use super::Injection;
@@ -118,6 +119,28 @@ pub(super) const GITHUB_GIT: Defaults = Defaults {
 };
 
 impl Preset {
+    /// Name of the route, unless the configuration gives another; a generic
+    /// route has none.
+    #[must_use]
+    pub const fn route_name(self) -> Option<&'static str> {
+        match self.defaults() {
+            Some(defaults) => Some(defaults.name),
+            None => None,
+        }
+    }
+
+    /// Environment variables that hold its credential by default.
+    #[must_use]
+    pub const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Anthropic => &[ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN],
+            Self::Openai => &["OPENAI_API_KEY"],
+            Self::Gemini => &["GEMINI_API_KEY"],
+            Self::Github => &["GITHUB_TOKEN"],
+            Self::Generic => &[],
+        }
+    }
+
     /// The preset's defaults; a generic route has none.
     pub(super) const fn defaults(self) -> Option<&'static Defaults> {
         match self {

@@ -16,7 +16,7 @@ use super::{
     ProxyConfig, RouteConfig, RouteLimits,
 };
 use crate::audit::Fsync;
-use crate::credential::{CredentialSource, anthropic_default};
+use crate::credential::{CredentialSource, anthropic_default, variable_default};
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::upstream::{OutgoingProxy, Upstream};
 
@@ -26,10 +26,11 @@ const MAX_DEFAULT_WORKERS: usize = 4;
 /// How long requests in flight may go on after the first signal.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
-/// Resolves everything. See [`ProxyConfig::resolve`].
+/// Resolves everything. See [`ProxyConfig::resolve_for`].
 pub(super) fn resolve(
     file: Option<&ConfigFile>,
     env: &Environment,
+    implied: Preset,
 ) -> Result<ProxyConfig, ConfigError> {
     let nothing = ConfigFile::default();
     let file = file.unwrap_or(&nothing);
@@ -37,7 +38,7 @@ pub(super) fn resolve(
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let default_workers = NonZeroUsize::new(cores.min(MAX_DEFAULT_WORKERS));
     Ok(ProxyConfig {
-        routes: routes(file, env)?,
+        routes: routes(file, env, implied)?,
         listen: listen(file, env)?,
         client_auth: table.client_auth.unwrap_or_default(),
         deadlines: deadlines(file),
@@ -134,9 +135,13 @@ fn extra_roots(file: &ConfigFile, env: &Environment) -> Vec<std::path::PathBuf> 
 }
 
 /// The routes, the default one first.
-fn routes(file: &ConfigFile, env: &Environment) -> Result<Vec<RouteConfig>, ConfigError> {
+fn routes(
+    file: &ConfigFile,
+    env: &Environment,
+    implied: Preset,
+) -> Result<Vec<RouteConfig>, ConfigError> {
     if file.routes.is_empty() {
-        return Ok(vec![implied_route(env)?]);
+        return implied_routes(env, implied);
     }
     let mut routes: Vec<RouteConfig> = Vec::new();
     for table in &file.routes {
@@ -160,18 +165,23 @@ fn routes(file: &ConfigFile, env: &Environment) -> Result<Vec<RouteConfig>, Conf
     Ok(routes)
 }
 
-/// The route that there is without a configuration file.
-fn implied_route(env: &Environment) -> Result<RouteConfig, ConfigError> {
+/// What there is without a route in the configuration file.
+fn implied_routes(env: &Environment, preset: Preset) -> Result<Vec<RouteConfig>, ConfigError> {
     let file = ConfigFile {
         path: ANTHROPIC_BASE_URL.into(),
         ..ConfigFile::default()
     };
     let table = RouteTable {
-        preset: Preset::Anthropic,
+        preset,
         ..RouteTable::default()
     };
     let mut routes = resolve_route(&file, &table, env)?;
-    Ok(routes.swap_remove(0))
+    if let Some(variable) = preset.defaults().and_then(|defaults| defaults.variable) {
+        for route in &mut routes {
+            route.credential = variable_default(env, variable);
+        }
+    }
+    Ok(routes)
 }
 
 /// One `[[route]]`. The `github` preset is two routes, because REST and git are

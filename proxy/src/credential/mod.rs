@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use environment::{Environment, Origin, Setting, is_read_from_dotenv};
 pub use error::{Reason, Unavailable};
 pub use secret::{InvalidSecret, Secret};
+pub(crate) use source::variable_default;
 pub use source::{CredentialSource, anthropic_default};
 
 use self::clock::Clock;

@@ -8,7 +8,7 @@ use drawbridge_shared::env::{ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_COD
 use drawbridge_shared::protocol::AuthMode;
 use serde::Deserialize;
 
-use super::environment::Environment;
+use super::environment::{Environment, read_dotenv};
 use super::error::Unavailable;
 use crate::config::period;
 
@@ -135,6 +135,33 @@ pub fn anthropic_default(
         "set one of them, or name another source under `credential` in drawbridge.toml, \
          for example { source = \"claude-login\" }",
     ))
+}
+
+/// The credential that a vendor's own variable holds, in the environment or
+/// else in the `.env` file of the working directory.
+///
+/// # Errors
+/// It is set in neither, or the `.env` file cannot be read.
+pub(crate) fn variable_default(
+    environment: &Environment,
+    variable: &str,
+) -> Result<CredentialSource, Unavailable> {
+    let file = environment.dotenv_path();
+    let name = variable.to_owned();
+    if environment.variable(variable).is_some() {
+        return Ok(CredentialSource::Environment { variable: name });
+    }
+    if read_dotenv(&file, variable)?.is_some_and(|value| !value.is_empty()) {
+        return Ok(CredentialSource::Dotenv {
+            variable: name,
+            file,
+        });
+    }
+    Err(Unavailable::missing(format!(
+        "{variable} is not set in the environment or in {}",
+        file.display()
+    ))
+    .with_hint("set it, or name another source under `credential` in drawbridge.toml"))
 }
 
 /// The source's name for messages; it holds no secret.

@@ -43,6 +43,30 @@ fn without_a_file_there_is_anthropic_from_the_environment() {
 }
 
 #[test]
+fn without_a_file_there_is_the_route_that_the_agent_needs() {
+    for (preset, name, variable) in [
+        (Preset::Openai, "openai", "OPENAI_API_KEY"),
+        (Preset::Gemini, "gemini", "GEMINI_API_KEY"),
+    ] {
+        let resolve = |env| ProxyConfig::resolve_for(None, &env, preset).unwrap();
+        let config = resolve(env(&[(variable, KEY)]));
+        assert_eq!(config.routes.len(), 1);
+        assert!(config.has_route(name) && !config.has_route("anthropic"));
+        config.require_credentials().unwrap();
+
+        let missing = resolve(env(&[("ANTHROPIC_API_KEY", KEY)])).require_credentials();
+        let missing = missing.unwrap_err().to_string();
+        assert!(missing.contains(variable), "{missing}");
+
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(".env"), format!("{variable}={KEY}")).unwrap();
+        let nothing: [(&str, &str); 0] = [];
+        let config = resolve(Environment::new(nothing, folder.path()));
+        config.require_credentials().unwrap();
+    }
+}
+
+#[test]
 fn any_number_of_routes_the_default_one_first() {
     let config = resolved(
         r#"
