@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         }
         "image" if script == "no image" => fail("no such image", 1),
         "image" => 0,
+        "network" => network(&here, &args),
         "run" => run(&here, &script, &args),
         "ps" => {
             let pid = fs::read_to_string(here.join("pid"));
@@ -74,6 +75,46 @@ fn fail(reason: &str, code: u8) -> u8 {
     code
 }
 
+/// Keeps the networks as files whose content is their labels' values.
+fn network(here: &Path, args: &[String]) -> u8 {
+    let folder = here.join("networks");
+    fs::create_dir_all(&folder).unwrap();
+    let name = args.last().unwrap();
+    let names = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap());
+    match args[1].as_str() {
+        "create" => fs::write(folder.join(name), labels(args).to_string()).unwrap(),
+        "rm" | "delete" => fs::remove_file(folder.join(name)).unwrap(),
+        "inspect" => print(r#"[{"Subnet":"127.0.0.0/8","Gateway":"127.0.0.1"}]"#),
+        "ls" => names().for_each(|entry| {
+            let labels = fs::read_to_string(entry.path()).unwrap();
+            let labels: serde_json::Value = serde_json::from_str(&labels).unwrap();
+            let run = labels["drawbridge.run"].as_str().unwrap();
+            print(&format!("{} {run}", entry.file_name().display()));
+        }),
+        "list" => {
+            let all = names().map(|entry| {
+                let labels = fs::read_to_string(entry.path()).unwrap();
+                let labels: serde_json::Value = serde_json::from_str(&labels).unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                serde_json::json!({"configuration": {"name": name, "labels": labels}})
+            });
+            print(&serde_json::Value::Array(all.collect()).to_string());
+        }
+        other => return fail(&format!("unknown network command {other}"), 125),
+    }
+    0
+}
+
+/// The labels in an argument list.
+fn labels(args: &[String]) -> serde_json::Value {
+    let pairs = args.windows(2).filter(|pair| pair[0] == "--label");
+    let labels = pairs.map(|pair| pair[1].split_once('=').unwrap());
+    labels
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
 /// What `container list --all --format json` prints.
 fn list(here: &Path) -> String {
     if !here.join("pid").exists() {
@@ -84,17 +125,10 @@ fn list(here: &Path) -> String {
         .lines()
         .rfind(|call| call.starts_with("run "))
         .unwrap();
-    let words: Vec<_> = run.split(' ').collect();
-    let after = |flag: &str| {
-        let pairs = words.windows(2).filter(move |pair| pair[0] == flag);
-        pairs.map(|pair| pair[1]).collect::<Vec<_>>()
-    };
-    let labels: serde_json::Map<_, _> = after("--label")
-        .iter()
-        .map(|label| label.split_once('=').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    let id = after("--name")[0];
+    let words: Vec<_> = run.split(' ').map(str::to_owned).collect();
+    let labels = labels(&words);
+    let mut pairs = words.windows(2);
+    let id = &pairs.find(|pair| pair[0] == "--name").unwrap()[1];
     serde_json::json!([{"configuration": {"id": id, "labels": labels}, "status": "running"}])
         .to_string()
 }

@@ -15,14 +15,14 @@ use drawbridge_shared::marker::{DEFAULT_MAX_RECORD_BYTES, Markers, Scanner};
 use drawbridge_shared::protocol::{RunInput, RunOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::RunSettings;
+use crate::config::{NetworkChoice, RunSettings};
 use crate::conversation::{Conversation, End};
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::interrupt::Interrupts;
 use crate::process::Program;
-use crate::runtime::Runtime;
+use crate::runtime::{RunNetwork, Runtime};
 use crate::state::{RunFolder, State};
 
 use endpoint::Endpoint;
@@ -81,23 +81,62 @@ impl Request {
 /// Whatever happens, the container or process is gone when this returns, or the
 /// error says that it is not.
 pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) -> Result<Exit> {
-    let mut interrupts = Interrupts::watch(request.stop)
-        .context(|| Error::infrastructure("cannot watch for signals"))?;
     let settings = &request.settings;
     let runtime = Runtime::choose(settings.runtime, &settings.image).await?;
     runtime.require(settings)?;
 
-    // Dropped in reverse: the folder with the socket goes last.
     let run = RunId::random().context(no_randomness)?;
     let mut folder = state.new_run(&run)?;
+    let network = match (&runtime, settings.network) {
+        (Runtime::Container(engine, facts), NetworkChoice::Bridge) => {
+            folder.note_engine(engine.program())?;
+            let network = engine.create_network(facts, &run, state.install()).await?;
+            Some((*engine, network))
+        }
+        _ => None,
+    };
+    let place = Place {
+        run: &run,
+        runtime: &runtime,
+        network: network.as_ref().map(|(_, network)| network),
+    };
+    let done = converse(request, state, reporter, &place, &mut folder).await;
+    if let Some((engine, _)) = network
+        && let Err(error) = engine.remove_networks(&run).await
+    {
+        // The next command tries again to remove it.
+        folder.keep();
+        return done.and(Err(error));
+    }
+    done
+}
+
+/// Where a run takes place.
+struct Place<'a> {
+    run: &'a RunId,
+    runtime: &'a Runtime,
+    network: Option<&'a RunNetwork>,
+}
+
+async fn converse(
+    request: Request,
+    state: &State,
+    reporter: Reporter,
+    place: &Place<'_>,
+    folder: &mut RunFolder,
+) -> Result<Exit> {
+    let Place { run, runtime, .. } = *place;
+    let mut interrupts = Interrupts::watch(request.stop)
+        .context(|| Error::infrastructure("cannot watch for signals"))?;
+    let settings = &request.settings;
     let mut group = match &request.group {
         Some(name) => state.group(name)?,
         None => folder.group()?,
     };
     let proxy = ProxyHandle::start(request.proxy)
         .context(|| Error::not_started("cannot start the credential proxy"))?;
-    let endpoint = Endpoint::open(&proxy, &runtime, settings.network, &folder)?;
-    let session = issue_session(&proxy, &run, &endpoint, settings)?;
+    let endpoint = Endpoint::open(&proxy, runtime, place.network, folder)?;
+    let session = issue_session(&proxy, run, &endpoint, settings)?;
 
     let nonce = Nonce::random().context(no_randomness)?;
     let markers = Markers::new(Some(&nonce));
@@ -106,20 +145,18 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
         nonce: Some(nonce),
         agent: Some(plan::agent(settings, request.program)),
         proxy: Some(endpoint.access(&session, proxy.auth_mode())),
-        paths: plan::paths(&runtime, &group),
+        paths: plan::paths(runtime, &group),
         progress: request.progress,
         ..RunOptions::default()
     };
     let input = plan::run_input(request.prompt, &group, settings, input);
-    let plan = plan::Plan::of(
-        &run, &runtime, settings, &endpoint, state, &folder, &mut group,
-    )?
-    .with_runner_args(request.runner_args);
+    let plan = plan::Plan::of(run, runtime, settings, &endpoint, state, folder, &mut group)?
+        .with_runner_args(request.runner_args);
     reporter.report(&plan.start_event(settings));
-    let mut program = start(&plan, &mut folder, &input, &session)?;
+    let mut program = start(&plan, folder, &input, &session)?;
 
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation = Conversation::new(&run, &group, settings, reporter.clone(), scanner);
+    let mut conversation = Conversation::new(run, &group, settings, reporter.clone(), scanner);
     let follow_ups = request.follow_ups.start();
     let end = conversation
         .run(&mut program, follow_ups, &mut interrupts)
@@ -141,7 +178,7 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
         folder.keep();
         return Err(error);
     }
-    verdict::of(end, &tally, &log, &runtime, settings)
+    verdict::of(end, &tally, &log, runtime, settings)
 }
 
 fn no_randomness() -> Error {

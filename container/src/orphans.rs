@@ -51,7 +51,8 @@ fn kill(process: ProcessRef) {
     }
 }
 
-/// Removes containers of this installation whose run nobody knows any more.
+/// Removes containers and networks of this installation whose run nobody knows
+/// any more.
 ///
 /// Returns how many there were.
 pub(crate) async fn remove_unknown(state: &State) -> usize {

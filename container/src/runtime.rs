@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::sandbox;
 use crate::spec::{ImageRef, Network, Protection, RunSpec, User};
 
-pub(crate) use engine::{Engine, Facts};
+pub(crate) use engine::{BRIDGE_PREFIX, Engine, Facts, RunNetwork};
 
 /// Arguments that start a run with an engine's program.
 pub(crate) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsString> {

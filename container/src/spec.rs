@@ -99,8 +99,10 @@ impl fmt::Display for User {
 pub(crate) enum Network {
     /// Nothing but the socket mounted at [`SOCKET_FOLDER`].
     Sealed,
-    /// The engine's bridge, with the internet behind it.
+    /// A bridge of its own, with the internet behind it.
     Bridge {
+        /// Name of the run's network.
+        name: String,
         /// Address of the host for its alias; absent where the engine
         /// resolves the name itself, as Docker Desktop does.
         host: Option<IpAddr>,

@@ -76,6 +76,12 @@ impl Bench {
     fn assert_nothing_is_left(&self) {
         assert_eq!(fs::read_dir(self.path("state/runs")).unwrap().count(), 0);
         assert!(!self.path("bin/pid").exists(), "the container is left");
+        let networks = fs::read_dir(self.path("bin/networks"));
+        assert_eq!(
+            networks.into_iter().flatten().count(),
+            0,
+            "a network is left"
+        );
     }
 }
 
@@ -252,6 +258,28 @@ fn a_container_that_does_not_stop_is_killed() {
     let ended = bench.run(&["--timeout", "1s"]);
     ended.assert_error(5, "the run was stopped after 1 s");
     bench.assert_nothing_is_left();
+}
+
+#[test]
+fn a_bridge_run_has_a_network_of_its_own_whatever_its_end() {
+    let bench = Bench::new("answer");
+    for (script, code) in [("answer", 0), ("cannot start", 3), ("killed", 4)] {
+        bench.script(script);
+        let ended = bench.run(&["--network", "bridge"]);
+        assert_eq!(ended.code, code, "{ended:?}");
+        bench.assert_nothing_is_left();
+    }
+    let calls = bench.read("bin/calls");
+    let networks: Vec<_> = calls
+        .lines()
+        .filter(|call| call.starts_with("network create --label drawbridge.install="))
+        .filter_map(|call| call.split(' ').next_back())
+        .collect();
+    assert_eq!(networks.len(), 3, "{calls}");
+    for network in networks {
+        let flag = format!(" --network {network} --add-host host.docker.internal:127.0.0.1 ");
+        assert_eq!(calls.matches(&flag).count(), 1, "{calls}");
+    }
 }
 
 /// Apple's `container` as its command reference describes it; never run on a Mac.

@@ -173,6 +173,9 @@ impl Launcher {
     pub fn assert_nothing_left(&self) {
         let containers = Container::all_of(&self.install_id());
         assert!(containers.is_empty(), "left behind: {containers:?}");
+        let filter = format!("label=drawbridge.install={}", self.install_id());
+        let networks = docker(&["network", "ls", "--quiet", "--filter", &filter]).out;
+        assert_eq!(networks, "", "networks left behind");
         assert_eq!(
             self.run_ids(),
             Vec::<String>::new(),
@@ -196,6 +199,10 @@ impl Drop for Launcher {
         let found = docker(&["ps", "--all", "--quiet", "--filter", &filter]).out;
         for container in found.split_whitespace() {
             let _ = docker(&["rm", "--force", container]);
+        }
+        let found = docker(&["network", "ls", "--quiet", "--filter", &filter]).out;
+        for network in found.split_whitespace() {
+            let _ = docker(&["network", "rm", network]);
         }
     }
 }

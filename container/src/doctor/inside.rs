@@ -4,6 +4,7 @@ use drawbridge_runner::probe::{Attempt, Report};
 
 use super::check::{Check, Place, Status};
 use crate::config::{NetworkChoice, RunSettings, SandboxChoice};
+use crate::runtime::BRIDGE_PREFIX;
 use crate::spec::{HOME, IPC, User, WORKSPACE};
 use crate::standin::Received;
 
@@ -250,7 +251,7 @@ pub(crate) fn proxy(report: &Report, received: &[Received], key: &str) -> Check 
             |name| {
                 format!(
                     "{name} is on and keeps containers from the proxy: allow TCP from the \
-                         interface docker0 to this machine"
+                         interfaces {BRIDGE_PREFIX}* to this machine"
                 )
             },
         )),

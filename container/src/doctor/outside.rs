@@ -43,8 +43,8 @@ pub(crate) async fn look(
         Ok(config) => Check::pass("credential", describe(config)),
         Err(error) => Check::fail("credential", error),
     });
-    if settings.runtime != RuntimeChoice::Host {
-        checks.push(bind_address(settings.network));
+    if let Ok(runtime) = &runtime {
+        checks.push(bind_address(runtime, settings.network));
     }
     checks.extend([control_groups(), landlock()]);
     (checks, runtime.ok())
@@ -168,18 +168,16 @@ fn describe(config: &ProxyConfig) -> String {
     format!("present for {names}")
 }
 
-/// Only a bridge needs an address; without one, sealed runs still work.
-fn bind_address(network: NetworkChoice) -> Check {
-    const NAME: &str = "bind address";
-    match (choose_address(None, &HostFacts::observe(), false), network) {
-        (Ok(address), _) => Check::pass(NAME, format!("{address}, for --network bridge")),
-        (Err(error), NetworkChoice::Bridge) => Check::fail(
-            NAME,
-            &Error::not_started("no address for the proxy").caused_by(error),
-        ),
-        (Err(error), NetworkChoice::Sealed) => {
-            let detail = format!("none for --network bridge: {error}");
-            Check::new(Place::Outside, NAME, Status::Note, detail)
+/// Where the proxy of a run listens; whether a container gets through to it is
+/// found out inside.
+fn bind_address(runtime: &Runtime, network: NetworkChoice) -> Check {
+    let place = match (runtime, network) {
+        (Runtime::Container(..), NetworkChoice::Sealed) => "a socket that the container gets",
+        (Runtime::Container(_, facts), _) if facts.is_in_vm => {
+            "127.0.0.1, which the engine's virtual machine leads to"
         }
-    }
+        (Runtime::Container(..), _) => "this machine's address in the run's own network",
+        (Runtime::Host, _) => "127.0.0.1",
+    };
+    Check::pass("bind address", place)
 }

@@ -3,15 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 
-use drawbridge_proxy::bind::{HostFacts, choose_address};
 use drawbridge_proxy::session::{ListenerId, SessionGuard};
 use drawbridge_proxy::{ListenerGuard, ProxyHandle};
 use drawbridge_shared::env::PROXY_SOCKET;
 use drawbridge_shared::protocol::{AuthMode, ProxyAccess, ProxyEndpoint};
 
-use crate::config::NetworkChoice;
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Engine, Runtime};
+use crate::runtime::{Engine, RunNetwork, Runtime};
 use crate::spec::Network;
 use crate::state::RunFolder;
 
@@ -22,12 +20,12 @@ pub(crate) struct Endpoint {
     kind: Kind,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     /// A socket in the run's folder, mounted into the container.
     Socket,
-    /// An address that containers on a bridge reach.
-    Bridge(SocketAddr, Engine),
+    /// An address that the container reaches over the run's own network.
+    Bridge(SocketAddr, Engine, RunNetwork),
     /// Loopback, for an agent on this machine.
     Loopback(SocketAddr),
 }
@@ -37,12 +35,12 @@ impl Endpoint {
     pub(crate) fn open(
         proxy: &ProxyHandle,
         runtime: &Runtime,
-        network: NetworkChoice,
+        network: Option<&RunNetwork>,
         folder: &RunFolder,
     ) -> Result<Self> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         match (runtime, network) {
-            (Runtime::Container(..), NetworkChoice::Sealed) => {
+            (Runtime::Container(..), None) => {
                 let path = folder.socket();
                 let listener = proxy.listen_unix(&path).context(|| {
                     let path = path.display();
@@ -51,17 +49,11 @@ impl Endpoint {
                 let kind = Kind::Socket;
                 Ok(Self { listener, kind })
             }
-            (Runtime::Container(engine, _), NetworkChoice::Bridge) => {
-                let address = match engine {
-                    // The domain that is set up for it leads to our loopback.
-                    Engine::Apple => loopback,
-                    Engine::Docker | Engine::Podman => {
-                        choose_address(None, &HostFacts::observe(), false)
-                            .context(|| Error::not_started("no address for the proxy"))?
-                    }
-                };
+            (Runtime::Container(engine, _), Some(network)) => {
+                // Virtual machines forward the host's name to our loopback.
+                let address = network.gateway().unwrap_or(loopback);
                 let (listener, address) = listen_tcp(proxy, address)?;
-                let kind = Kind::Bridge(address, *engine);
+                let kind = Kind::Bridge(address, *engine, network.clone());
                 Ok(Self { listener, kind })
             }
             (Runtime::Host, _) => {
@@ -81,7 +73,7 @@ impl Endpoint {
     pub(crate) const fn port(&self) -> Option<NonZeroU16> {
         match self.kind {
             Kind::Socket => None,
-            Kind::Bridge(address, _) | Kind::Loopback(address) => NonZeroU16::new(address.port()),
+            Kind::Bridge(address, ..) | Kind::Loopback(address) => NonZeroU16::new(address.port()),
         }
     }
 
@@ -90,14 +82,11 @@ impl Endpoint {
     }
 
     /// What a container needs to reach it.
-    pub(crate) const fn network(&self) -> Network {
-        match self.kind {
-            // Virtual machines forward the host's name to our loopback themselves.
-            Kind::Bridge(address, _) if address.ip().is_loopback() => {
-                Network::Bridge { host: None }
-            }
-            Kind::Bridge(address, _) => Network::Bridge {
-                host: Some(address.ip()),
+    pub(crate) fn network(&self) -> Network {
+        match &self.kind {
+            Kind::Bridge(.., network) => Network::Bridge {
+                name: network.name().to_owned(),
+                host: network.gateway(),
             },
             Kind::Socket | Kind::Loopback(_) => Network::Sealed,
         }
@@ -105,9 +94,9 @@ impl Endpoint {
 
     /// What the runner needs to reach it, and as whom.
     pub(crate) fn access(&self, session: &SessionGuard, auth_mode: AuthMode) -> ProxyAccess {
-        let endpoint = match self.kind {
+        let endpoint = match &self.kind {
             Kind::Socket => ProxyEndpoint::Unix(PROXY_SOCKET.into()),
-            Kind::Bridge(address, engine) => {
+            Kind::Bridge(address, engine, _) => {
                 ProxyEndpoint::Url(format!("http://{}:{}", engine.host_alias(), address.port()))
             }
             Kind::Loopback(address) => ProxyEndpoint::Url(format!("http://{address}")),

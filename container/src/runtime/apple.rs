@@ -27,9 +27,11 @@ pub(super) fn run_args(spec: &RunSpec) -> Vec<OsString> {
         format!("drawbridge.install={}", spec.install).into(),
     );
     pair("--label", format!("drawbridge.run={}", spec.run).into());
-    if spec.network == Network::Sealed {
-        pair("--network", "none".into());
-    }
+    let network = match &spec.network {
+        Network::Sealed => "none",
+        Network::Bridge { name, .. } => name,
+    };
+    pair("--network", network.into());
     args.extend(["--read-only".into(), "--cap-drop".into(), "ALL".into()]);
     let mut pair = |flag: &str, value: OsString| args.extend([flag.into(), value]);
     pair("--user", spec.user.to_string().into());
@@ -75,18 +77,28 @@ fn mount_value(mount: &Mount) -> OsString {
     value
 }
 
-/// A container in the answer of `container list --all --format json`.
+/// An item in the answers of `container list --all --format json` and
+/// `container network list --format json`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Listed {
     pub(super) configuration: Configuration,
 }
 
-/// The part of a container's configuration that we look at.
+/// The part of an item's configuration that we look at.
 #[derive(Debug, Deserialize)]
 pub(super) struct Configuration {
-    pub(super) id: String,
+    /// Containers have an id; networks a name, or an id in older releases.
+    id: Option<String>,
+    name: Option<String>,
     #[serde(default)]
     pub(super) labels: BTreeMap<String, String>,
+}
+
+impl Configuration {
+    /// What the item is called on the command line.
+    pub(super) fn into_id(self) -> String {
+        self.id.or(self.name).unwrap_or_default()
+    }
 }
 
 /// The value of a label of an image, wherever `container image inspect` has it:

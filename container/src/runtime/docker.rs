@@ -59,8 +59,8 @@ impl Args {
     fn network(&mut self, engine: Engine, network: &Network) {
         match network {
             Network::Sealed => self.pair("--network", "none"),
-            Network::Bridge { host } => {
-                self.pair("--network", "bridge");
+            Network::Bridge { name, host } => {
+                self.pair("--network", name);
                 if let Some(host) = host {
                     self.pair("--add-host", format!("{}:{host}", engine.host_alias()));
                 }

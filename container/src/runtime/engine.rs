@@ -1,7 +1,9 @@
 //! A container engine, reached through its command line program.
 
 mod facts;
+mod network;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use crate::spec::ImageRef;
 use super::apple;
 
 pub(crate) use facts::Facts;
+pub(crate) use network::{BRIDGE_PREFIX, RunNetwork};
 
 /// Longest wait for an answer of the engine's daemon.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -32,7 +35,7 @@ pub(crate) enum Engine {
     Apple,
 }
 
-/// A container of ours that an engine knows.
+/// A container or network of ours that an engine knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
     id: String,
@@ -206,7 +209,8 @@ impl Engine {
         self.wait_until_gone(run).await
     }
 
-    /// Kills what is left of a run, and makes sure that nothing is.
+    /// Kills what is left of a run, and makes sure that nothing is, its network
+    /// included.
     pub(crate) async fn wait_until_gone(self, run: &RunId) -> Result<()> {
         let failed = || {
             let what = format!("cannot make sure that the container of {run} is gone");
@@ -216,7 +220,7 @@ impl Engine {
         loop {
             let listed = self.list("drawbridge.run", run.as_str()).await;
             let Some(left) = listed.context(failed)?.pop() else {
-                return Ok(());
+                return self.remove_networks(run).await;
             };
             let left = left.id;
             if tokio::time::Instant::now() > deadline {
@@ -228,9 +232,11 @@ impl Engine {
         }
     }
 
-    /// Runs of an installation that have a container.
-    pub(crate) async fn labelled_runs(self, install: &str) -> Result<Vec<RunId>> {
-        let listed = self.list("drawbridge.install", install).await?;
+    /// Runs of an installation that have a container or a network.
+    pub(crate) async fn labelled_runs(self, install: &str) -> Result<BTreeSet<RunId>> {
+        const LABEL: &str = "drawbridge.install";
+        let mut listed = self.list(LABEL, install).await?;
+        listed.extend(self.networks(LABEL, install).await?);
         Ok(listed.iter().filter_map(|c| c.run.parse().ok()).collect())
     }
 
@@ -251,8 +257,14 @@ impl Engine {
                 &format,
             ],
         };
+        self.listed(&args, label, value).await
+    }
+
+    /// Reads the answer to a question for containers or networks.
+    async fn listed(self, args: &[&str], label: &str, value: &str) -> Result<Vec<Listed>> {
+        const RUN: &str = "drawbridge.run";
         let failed = || Error::infrastructure(format!("{} {} failed", self.program(), args[0]));
-        let answer = self.ask(&args, ANSWER).await.context(failed)?;
+        let answer = self.ask(args, ANSWER).await.context(failed)?;
         if !answer.status.success() {
             return Err(failed().caused_by(answer.complaint()));
         }
@@ -271,7 +283,7 @@ impl Engine {
         Ok(ours
             .map(|c| Listed {
                 run: c.labels.get(RUN).cloned().unwrap_or_default(),
-                id: c.id,
+                id: c.into_id(),
             })
             .collect())
     }

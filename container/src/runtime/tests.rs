@@ -81,9 +81,14 @@ fn a_sealed_run_on_docker() {
 fn a_bridge_run_names_the_host() {
     let host = Some("172.17.0.1".parse().unwrap());
     let mut spec = spec();
-    spec.network = Network::Bridge { host };
+    spec.network = Network::Bridge {
+        name: "drawbridge-run-00112233".to_owned(),
+        host,
+    };
     let text = shown(Engine::Docker, &Facts::default(), &spec);
-    assert!(text.contains("--network bridge\n--add-host host.docker.internal:172.17.0.1\n"));
+    assert!(text.contains(
+        "--network drawbridge-run-00112233\n--add-host host.docker.internal:172.17.0.1\n"
+    ));
 }
 
 #[test]
@@ -122,7 +127,10 @@ fn a_mount_cannot_smuggle_in_options() {
 #[test]
 fn a_bridge_run_on_apples_container() {
     let mut spec = spec();
-    spec.network = Network::Bridge { host: None };
+    spec.network = Network::Bridge {
+        name: "drawbridge-run-00112233".to_owned(),
+        host: None,
+    };
     insta::assert_snapshot!(shown(Engine::Apple, &Facts::of_apple(), &spec), @r#"
     run
     --rm
@@ -131,6 +139,7 @@ fn a_bridge_run_on_apples_container() {
     --name drawbridge-main-run-00112233
     --label drawbridge.install=00112233445566aa
     --label drawbridge.run=run-00112233
+    --network drawbridge-run-00112233
     --read-only
     --cap-drop ALL
     --user 501:20
@@ -155,7 +164,10 @@ fn docker_desktop_resolves_the_hosts_name_itself() {
     )
     .unwrap();
     let mut spec = spec();
-    spec.network = Network::Bridge { host: None };
+    spec.network = Network::Bridge {
+        name: "drawbridge-run-00112233".to_owned(),
+        host: None,
+    };
     let text = shown(Engine::Docker, &desktop, &spec);
     assert!(!text.contains("--add-host"), "{text}");
     // Its daemon filters nothing by itself, so the default filter is asked for.

@@ -171,6 +171,12 @@ impl RunFolder {
         Ok(path)
     }
 
+    /// Writes down who has something of this run, before it is made.
+    pub(crate) fn note_engine(&mut self, engine: &str) -> Result<()> {
+        self.record.engine = Some(engine.to_owned());
+        self.note()
+    }
+
     /// Writes down what has to be stopped, before it is started.
     pub(crate) fn note_container(&mut self, engine: &str, name: &str) -> Result<()> {
         self.record.engine = Some(engine.to_owned());
@@ -185,7 +191,7 @@ impl RunFolder {
     }
 
     /// Leaves the folder to the next sweep, because the run is not over.
-    pub(crate) fn keep(mut self) {
+    pub(crate) const fn keep(&mut self) {
         self.is_kept = true;
     }
 

@@ -43,6 +43,7 @@ fn a_run_without_its_launcher_is_found_once_with_what_it_started() {
     let mut run = state.new_run(&id).unwrap();
     run.note_container("docker", "drawbridge-x").unwrap();
     run.keep();
+    drop(run);
     let dead = state.dead_runs().unwrap();
     assert_eq!(dead[0].id, id);
     assert_eq!(dead[0].record.container.as_deref(), Some("drawbridge-x"));
