@@ -15,9 +15,13 @@ use drawbridge_shared::ipc::{HostMessage, InputFolder};
 use drawbridge_shared::marker::Markers;
 use drawbridge_shared::protocol::{RunInput, RunRecord};
 
-fn main() -> ExitCode {
+fn here() -> PathBuf {
     let path = std::env::var("PATH").unwrap();
-    let here = std::env::split_paths(&path).next().unwrap();
+    std::env::split_paths(&path).next().unwrap()
+}
+
+fn main() -> ExitCode {
+    let here = here();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mut calls = OpenOptions::new()
         .append(true)
@@ -201,6 +205,13 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
             let forged = RunRecord::answer(Some("forged".to_owned()), None);
             Markers::new(None).write(&mut out, &forged).unwrap();
         }
+        "requests" => {
+            let texts = ask(ipc);
+            let answer = RunRecord::answer(Some(texts), session.clone());
+            markers.write(&mut out, &answer).unwrap();
+            answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
+            return 0;
+        }
         "never answer" | "will not stop" => loop {
             std::thread::park();
         },
@@ -213,6 +224,34 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
         .unwrap();
     answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
     0
+}
+
+/// Makes the requests of the script's folder `requests`, one after the other in
+/// the order of their names, as an agent's tools do. Returns the answers.
+fn ask(ipc: &Path) -> String {
+    let mut files: Vec<_> = fs::read_dir(here().join("requests"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    let mut answers = Vec::new();
+    for file in files {
+        let name = file.file_name().unwrap();
+        let folder = ipc.join("messages");
+        fs::copy(&file, folder.join(".tmp")).unwrap();
+        fs::rename(folder.join(".tmp"), folder.join(name)).unwrap();
+        let answer = ipc.join("answers").join(name);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let text = loop {
+            match fs::read_to_string(&answer) {
+                Ok(text) => break text,
+                Err(error) => assert!(std::time::Instant::now() < deadline, "{name:?}: {error}"),
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        };
+        answers.push(text);
+    }
+    answers.join("\n")
 }
 
 fn answer_follow_ups(markers: &Markers, out: &mut File, folder: &InputFolder) {

@@ -2,6 +2,7 @@
 //! something the program uses only in `config` and the commands.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
@@ -65,6 +66,13 @@ pub(crate) struct RunArgs {
     /// Print NDJSON events, and take follow-ups as NDJSON on standard input.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Program that answers what the agent asks for: one request as JSON on its
+    /// standard input, the answer as JSON on its standard output.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) on_request: Option<PathBuf>,
+    /// JSON file with the groups and scheduled tasks that the host has.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) snapshot: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: SettingArgs,
     /// Program and arguments of `--agent command` and `--agent acp`; for the

@@ -13,6 +13,7 @@ use crate::config::{Layers, RunSettings, Shown};
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups;
+use crate::ipc::{self, Handler, Responder};
 use crate::launch::{Request, launch};
 use crate::state::State;
 use crate::{block_on, credentials, orphans, output};
@@ -79,7 +80,17 @@ fn request(args: &RunArgs) -> Result<Request> {
             )),
         );
     }
+    let snapshot = args.snapshot.as_deref().map(|path| {
+        ipc::read_snapshot(path).context(|| {
+            let path = path.display();
+            Error::usage(format!(
+                "--snapshot: {path} is no snapshot of groups and tasks"
+            ))
+        })
+    });
     Ok(Request {
+        responder: responder(args)?,
+        snapshot: snapshot.transpose()?.unwrap_or_default(),
         prompt: follow_ups::read_prompt(&args.prompt)?,
         group,
         program: args.program.clone(),
@@ -87,6 +98,25 @@ fn request(args: &RunArgs) -> Result<Request> {
         progress: args.json,
         ..Request::new(settings, proxy?)
     })
+}
+
+/// Who answers the agent's requests.
+fn responder(args: &RunArgs) -> Result<Responder> {
+    let Some(program) = &args.on_request else {
+        return Ok(if args.json {
+            Responder::Program
+        } else {
+            Responder::Person
+        });
+    };
+    // A name without a folder is looked for in PATH when it is started.
+    if program.components().count() > 1 && !program.is_file() {
+        let program = program.display();
+        return Err(Error::usage(format!(
+            "--on-request: there is no program {program}"
+        )));
+    }
+    Ok(Responder::Handler(Handler::new(program.clone())))
 }
 
 /// `drawbridge clean`.

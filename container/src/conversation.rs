@@ -1,5 +1,6 @@
 //! The live part of a run: records come out, follow-ups go in, clocks tick.
 
+use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::config::RunSettings;
 use crate::events::{Event, Reporter};
 use crate::follow_ups::FollowUp;
 use crate::interrupt::Interrupts;
+use crate::ipc::Requests;
 use crate::process::Program;
 use crate::state::Group;
 
@@ -61,6 +63,7 @@ pub(crate) struct Conversation<'a> {
     settings: &'a RunSettings,
     reporter: Reporter,
     scanner: Scanner,
+    requests: Requests,
     tally: Tally,
     state: State,
 }
@@ -72,6 +75,8 @@ struct State {
     sent: usize,
     /// Whether more follow-ups can come.
     is_open: bool,
+    /// Whether the other end can still say anything, answers included.
+    is_heard: bool,
     /// Whether the runner was asked to end.
     is_closed: bool,
     last_word: Instant,
@@ -84,6 +89,7 @@ impl<'a> Conversation<'a> {
         settings: &'a RunSettings,
         reporter: Reporter,
         scanner: Scanner,
+        requests: Requests,
     ) -> Self {
         Self {
             run,
@@ -91,10 +97,12 @@ impl<'a> Conversation<'a> {
             settings,
             reporter,
             scanner,
+            requests,
             tally: Tally::default(),
             state: State {
                 sent: 1,
                 is_open: true,
+                is_heard: true,
                 is_closed: false,
                 last_word: Instant::now(),
             },
@@ -111,6 +119,7 @@ impl<'a> Conversation<'a> {
         let hard_limit = Instant::now() + self.settings.timeout.unwrap_or(NEVER);
         let mut buffer = vec![0; PIECE];
         let mut output_is_open = true;
+        self.requests.recover(&self.reporter);
         loop {
             self.close_when_answered();
             let quiet_limit = self.quiet_limit();
@@ -125,9 +134,10 @@ impl<'a> Conversation<'a> {
                     }
                     return status.map_or(End::Lingers, End::Exited);
                 }
-                follow_up = follow_ups.recv(), if self.state.is_open => {
+                follow_up = follow_ups.recv(), if self.state.is_heard => {
                     self.take_follow_up(follow_up);
                 }
+                () = self.requests.changed() => self.take_requests(),
                 () = interrupts.recv() => {
                     self.close();
                     return End::Interrupted;
@@ -151,8 +161,10 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Reports a record that the end of the stream cut off.
-    pub(crate) fn finish(self) -> Tally {
+    /// Handles the agent's last requests, and reports a record that the end of
+    /// the stream cut off.
+    pub(crate) async fn finish(mut self) -> Tally {
+        self.requests.finish(&self.reporter).await;
         for event in self.scanner.finish() {
             if let ScanEvent::Malformed { reason, .. } = event {
                 self.reporter
@@ -175,8 +187,15 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn take_record(&mut self, record: RunRecord) {
+    fn take_requests(&mut self) {
+        if self.requests.handle(&self.reporter) {
+            self.state.last_word = Instant::now();
+        }
+    }
+
+    fn take_record(&mut self, mut record: RunRecord) {
         self.state.last_word = Instant::now();
+        self.hand_out_files(&mut record);
         if record.status == RecordStatus::Success {
             // An id that comes with a failure may be the cause of it.
             self.store_session(record.new_session_id.as_deref());
@@ -198,13 +217,26 @@ impl<'a> Conversation<'a> {
         self.reporter.report(&Event::Result(record));
     }
 
+    fn hand_out_files(&mut self, record: &mut RunRecord) {
+        record.details.files = Vec::new();
+        let is_progress = record.details.kind == Some(RecordKind::Progress);
+        let Some(text) = record.result.as_mut().filter(|_| !is_progress) else {
+            return;
+        };
+        let (files, complaints) = self.requests.outgoing().take_tags(text);
+        record.details.files = files;
+        for complaint in complaints {
+            self.reporter.warn(complaint);
+        }
+    }
+
     fn store_session(&self, id: Option<&str>) {
         let Some(id) = id else {
             return;
         };
         let stored = match id.parse() {
             Ok(id) => self.group.store_session(self.settings.agent, &id),
-            Err(error) => Err(std::io::Error::other(error)),
+            Err(error) => Err(io::Error::other(error)),
         };
         if let Err(error) = stored {
             let warning = format!("the conversation cannot be resumed later: {error}");
@@ -214,21 +246,44 @@ impl<'a> Conversation<'a> {
 
     fn take_follow_up(&mut self, follow_up: Option<FollowUp>) {
         match follow_up {
-            Some(FollowUp::Message(message)) => {
+            Some(FollowUp::Message(message)) => self.send(&message),
+            Some(FollowUp::Answer { id, reply }) => {
                 self.state.last_word = Instant::now();
-                // Only a message is answered by a record of its own.
-                let answers = usize::from(matches!(message, HostMessage::Message { .. }));
-                match self.group.send(&message) {
-                    Ok(()) => self.state.sent += answers,
-                    Err(error) => self.reporter.warn(format!("a follow-up is lost: {error}")),
-                }
+                self.requests.answer(&id, reply, &self.reporter);
             }
-            Some(FollowUp::Invalid(reason)) => {
-                self.reporter
-                    .warn(format!("a follow-up is skipped: {reason}"));
+            Some(FollowUp::Snapshot(snapshot)) => {
+                self.requests.set_snapshot(snapshot, &self.reporter);
             }
-            Some(FollowUp::Close) | None => self.state.is_open = false,
+            Some(FollowUp::Invalid(reason)) => self.skip(&reason),
+            Some(FollowUp::Close) => self.state.is_open = false,
+            None => {
+                (self.state.is_open, self.state.is_heard) = (false, false);
+                self.requests.nobody_answers(&self.reporter);
+            }
         }
+    }
+
+    fn send(&mut self, message: &HostMessage) {
+        self.state.last_word = Instant::now();
+        if let HostMessage::Message { text, .. } = message
+            && self.requests.take_line(text, &self.reporter)
+        {
+            return;
+        }
+        if !self.state.is_open {
+            return self.skip("the conversation is closed");
+        }
+        // Only a message is answered by a record of its own.
+        let answers = usize::from(matches!(message, HostMessage::Message { .. }));
+        match self.group.send(message) {
+            Ok(()) => self.state.sent += answers,
+            Err(error) => self.reporter.warn(format!("a follow-up is lost: {error}")),
+        }
+    }
+
+    fn skip(&self, reason: &str) {
+        self.reporter
+            .warn(format!("a follow-up is skipped: {reason}"));
     }
 
     /// Ends the conversation when nothing more can come and the first answer is
@@ -260,7 +315,10 @@ impl<'a> Conversation<'a> {
         } else {
             self.settings.idle_timeout.unwrap_or(NEVER)
         };
-        self.state.last_word + limit
+        let limit = self.state.last_word + limit;
+        // Who waits for a person is not idle; the question has its own limit.
+        let question = self.requests.question_until();
+        question.map_or(limit, |until| limit.max(until))
     }
 
     /// Ends a conversation that has gone quiet after an answer in order, and

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::error::Error;
+use crate::ipc::{Asked, Request};
 use crate::output;
 use crate::runtime::Isolation;
 
@@ -32,6 +33,8 @@ pub(crate) enum Event {
     Result(RunRecord),
     /// Something happened on the way to an answer.
     Progress(RunRecord),
+    /// The agent asks for something that it may ask for.
+    Request(Asked),
     /// Something is not as it should be, and the run goes on.
     Warning { message: String },
     /// The program of the run has ended or was stopped.
@@ -127,10 +130,36 @@ fn report_to_person(event: &Event) {
                 output::note(&format!("error: the agent failed: {error}"));
             }
         },
+        Event::Request(asked) => show_request(asked),
         Event::Warning { message } => output::note(&format!("warning: {message}")),
         Event::Progress(_) | Event::Stopped { .. } => {}
         // The error itself is printed by `main_impl`, for all commands alike.
         Event::Exit { .. } => {}
+    }
+}
+
+/// What the agent says on its way goes where its answers go.
+fn show_request(asked: &Asked) {
+    match &asked.request {
+        Request::Message { text, .. } => output::data_line(text),
+        Request::File { text, .. } => {
+            if let Some(text) = text {
+                output::data_line(text);
+            }
+            if let Some(file) = &asked.file {
+                output::note(&format!("the agent sends {}", file.display()));
+            }
+        }
+        Request::AskUser {
+            question, options, ..
+        } => {
+            output::note(&format!("the agent asks: {question}"));
+            for option in options {
+                output::note(&format!("  - {option}"));
+            }
+        }
+        // It is refused, and the warning says so.
+        _ => {}
     }
 }
 

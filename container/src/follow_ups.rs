@@ -11,14 +11,23 @@ use tokio_stream::StreamExt;
 use tokio_util::codec::{FramedRead, LinesCodec};
 
 use crate::error::{Context, Error, Result};
+use crate::ipc::{Reply, Snapshot};
 
 /// What the caller wants of a running conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FollowUp {
     /// A further message.
     Message(HostMessage),
-    /// No more messages will come.
+    /// No more messages will come; answers may.
     Close,
+    /// An answer to a request of the agent.
+    Answer {
+        /// The request.
+        id: String,
+        reply: Reply,
+    },
+    /// What the host knows now of its groups and tasks.
+    Snapshot(Snapshot),
     /// Something that cannot be understood; it is reported and skipped.
     Invalid(String),
 }
@@ -30,7 +39,8 @@ pub(crate) enum Source {
     None,
     /// A person types lines and ends with Ctrl-D.
     Terminal,
-    /// A program writes `{"type":"message","text":..}` and `{"type":"close"}`.
+    /// A program writes `{"type":"message","text":..}`, answers to requests, and
+    /// `{"type":"close"}`.
     Ndjson,
     /// Another part of this program.
     Given(mpsc::Receiver<FollowUp>),
@@ -50,7 +60,8 @@ impl Source {
         }
     }
 
-    /// Starts to read; the channel ends with [`FollowUp::Close`].
+    /// Starts to read; the channel ends with [`FollowUp::Close`], or when no
+    /// answers can come either.
     pub(crate) fn start(self) -> mpsc::Receiver<FollowUp> {
         let (sender, receiver) = mpsc::channel(16);
         let parse = match self {
@@ -77,8 +88,7 @@ async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<
         let Some(follow_up) = follow_up else {
             continue;
         };
-        let is_close = follow_up == FollowUp::Close;
-        if sender.send(follow_up).await.is_err() || is_close {
+        if sender.send(follow_up).await.is_err() {
             return;
         }
     }
@@ -96,22 +106,40 @@ struct Line<'a> {
     kind: Cow<'a, str>,
 }
 
-/// Reads `{"type":"close"}`, or any message that a runner understands.
+/// Reads an answer, a snapshot, `{"type":"close"}`, or any message that a runner
+/// understands.
 fn ndjson(line: String) -> Option<FollowUp> {
     if line.trim().is_empty() {
         return None;
     }
-    Some(match serde_json::from_str::<Line<'_>>(&line) {
-        Ok(Line { kind }) if kind == "close" => FollowUp::Close,
-        Ok(_) => match serde_json::from_str(&line) {
-            Ok(message) if message == HostMessage::text(String::new()) => {
-                FollowUp::Invalid("a message without text".to_owned())
+    let parsed = serde_json::from_str::<Line<'_>>(&line).and_then(|Line { kind }| {
+        Ok(match &*kind {
+            "close" => FollowUp::Close,
+            "answer" => {
+                let mut fields = fields(&line)?;
+                let id = fields.remove("id").unwrap_or_default();
+                FollowUp::Answer {
+                    id: serde_json::from_value(id)?,
+                    reply: serde_json::from_value(fields.into())?,
+                }
             }
-            Ok(message) => FollowUp::Message(message),
-            Err(error) => FollowUp::Invalid(error.to_string()),
-        },
-        Err(error) => FollowUp::Invalid(error.to_string()),
-    })
+            "snapshot" => FollowUp::Snapshot(serde_json::from_value(fields(&line)?.into())?),
+            _ => match serde_json::from_str(&line)? {
+                message if message == HostMessage::text(String::new()) => {
+                    FollowUp::Invalid("a message without text".to_owned())
+                }
+                message => FollowUp::Message(message),
+            },
+        })
+    });
+    Some(parsed.unwrap_or_else(|error| FollowUp::Invalid(error.to_string())))
+}
+
+/// The fields of a line beside its type.
+fn fields(line: &str) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut fields: serde_json::Map<_, _> = serde_json::from_str(line)?;
+    fields.remove("type");
+    Ok(fields)
 }
 
 /// The prompt, which `-` says is on standard input.
@@ -156,6 +184,18 @@ mod tests {
             ndjson(r#"{"type":"close"}"#.to_owned()),
             Some(FollowUp::Close)
         );
+        let answer = r#"{"type":"answer","id":"r1","ok":false,"text":"no"}"#;
+        assert_eq!(
+            ndjson(answer.to_owned()),
+            Some(FollowUp::Answer {
+                id: "r1".to_owned(),
+                reply: Reply::refused("no"),
+            })
+        );
+        assert_eq!(
+            ndjson(r#"{"type":"snapshot","groups":[]}"#.to_owned()),
+            Some(FollowUp::Snapshot(Snapshot::default()))
+        );
         assert_eq!(ndjson("  ".to_owned()), None);
     }
 
@@ -163,6 +203,12 @@ mod tests {
     fn what_is_neither_is_named() {
         let cases = [
             ("{", "EOF while parsing"),
+            (r#"{"type":"answer","ok":true}"#, "expected a string"),
+            (
+                r#"{"type":"answer","id":"r","okay":true}"#,
+                "unknown field `okay`",
+            ),
+            (r#"{"type":"snapshot","tasks":[{}]}"#, "missing field `id`"),
             (
                 r#"{"type":"stop"}"#,
                 "unknown variant `stop`, expected one of `message`",

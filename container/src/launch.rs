@@ -21,6 +21,7 @@ use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::interrupt::Interrupts;
+use crate::ipc::{Requests, Responder, Snapshot};
 use crate::process::Program;
 use crate::runtime::{RunNetwork, Runtime};
 use crate::state::{RunFolder, State};
@@ -50,6 +51,10 @@ pub(crate) struct Request {
     /// The proxy's configuration; made before, so that a missing credential is
     /// refused before anything starts.
     pub(crate) proxy: ProxyConfig,
+    /// Who answers what the agent asks for.
+    pub(crate) responder: Responder,
+    /// What the host knows of its groups and tasks.
+    pub(crate) snapshot: Snapshot,
     /// Whether to report what happens on the way to an answer.
     pub(crate) progress: bool,
     /// Subcommand of the container's runner; a conversation when empty.
@@ -61,13 +66,15 @@ pub(crate) struct Request {
 impl Request {
     /// A conversation of which nothing is kept, and whose prompt is still to
     /// be set.
-    pub(crate) const fn new(settings: RunSettings, proxy: ProxyConfig) -> Self {
+    pub(crate) fn new(settings: RunSettings, proxy: ProxyConfig) -> Self {
         Self {
             prompt: String::new(),
             group: None,
             settings,
             program: Vec::new(),
             follow_ups: follow_ups::Source::None,
+            responder: Responder::Program,
+            snapshot: Snapshot::default(),
             proxy,
             progress: false,
             runner_args: Vec::new(),
@@ -149,14 +156,18 @@ async fn converse(
         progress: request.progress,
         ..RunOptions::default()
     };
-    let input = plan::run_input(request.prompt, &group, settings, input);
+    let snapshot = request.snapshot.with(group.name());
+    let input = plan::run_input(request.prompt, &group, &snapshot, settings, input);
     let plan = plan::Plan::of(run, runtime, settings, &endpoint, state, folder, &mut group)?
         .with_runner_args(request.runner_args);
+    let inside = plan::inside(runtime, &group);
+    let requests = Requests::open(&group, inside, snapshot, request.responder)?;
     reporter.report(&plan.start_event(settings));
     let mut program = start(&plan, folder, &input, &session)?;
 
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation = Conversation::new(run, &group, settings, reporter.clone(), scanner);
+    let mut conversation =
+        Conversation::new(run, &group, settings, reporter.clone(), scanner, requests);
     let follow_ups = request.follow_ups.start();
     let end = conversation
         .run(&mut program, follow_ups, &mut interrupts)
@@ -164,7 +175,7 @@ async fn converse(
 
     let stopped = stop(&plan, &mut program, end).await;
     conversation.drain(&mut program).await;
-    let tally = conversation.finish();
+    let tally = conversation.finish().await;
     drop(session);
     drop(endpoint);
     proxy.shutdown(PROXY_DRAIN).await;

@@ -16,6 +16,7 @@ mod events;
 mod follow_ups;
 mod image;
 mod interrupt;
+mod ipc;
 mod launch;
 mod orphans;
 mod output;

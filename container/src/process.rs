@@ -157,12 +157,37 @@ impl Captured {
 ///
 /// # Errors
 /// It cannot be started, or it takes longer than the deadline and is killed.
-pub(crate) async fn capture(mut command: Command, deadline: Duration) -> io::Result<Captured> {
+pub(crate) async fn capture(command: Command, deadline: Duration) -> io::Result<Captured> {
+    capture_with_input(command, Vec::new(), deadline).await
+}
+
+/// The same with something on its standard input.
+///
+/// # Errors
+/// The same.
+pub(crate) async fn capture_with_input(
+    mut command: Command,
+    input: Vec<u8>,
+    deadline: Duration,
+) -> io::Result<Captured> {
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
     let mut child = command.spawn()?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let work = async {
-        let (stdout, stderr, status) =
-            tokio::join!(read_bounded(stdout), read_bounded(stderr), child.wait());
+        let write = async {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read its input tells why itself.
+                let _ = stdin.write_all(&input).await;
+            }
+        };
+        let (stdout, stderr, status, ()) = tokio::join!(
+            read_bounded(stdout),
+            read_bounded(stderr),
+            child.wait(),
+            write
+        );
         Ok(Captured {
             status: status?,
             stdout: stdout?,

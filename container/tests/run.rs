@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test helper fails the test")]
 
+#[path = "run/requests.rs"]
+mod requests;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;

@@ -35,7 +35,9 @@ use clap::Parser;
 use drawbridge_shared::exit::Exit;
 
 use cli::{Cli, Command, LifeArgs};
+pub use mcp::ScheduleType;
 pub use tied::{DeathSignal, tied_command};
+pub use watch::FolderWatch;
 
 /// How to start this very program again as a child process.
 ///

@@ -31,7 +31,7 @@ use params::{
     TaskParams, UpdateParams,
 };
 use request::{Request, TaskRef, timestamp};
-use schedule::ScheduleType;
+pub use schedule::ScheduleType;
 
 /// How long a user has to answer when the agent does not say.
 const DEFAULT_QUESTION_TIMEOUT: u64 = 300;

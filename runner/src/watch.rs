@@ -11,7 +11,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// File events of one folder, with a poll for file systems that send none.
 #[derive(Debug)]
-pub(crate) struct FolderWatch {
+pub struct FolderWatch {
     changed: Arc<Notify>,
     poll: Interval,
     /// File events come as long as it lives.
@@ -20,7 +20,8 @@ pub(crate) struct FolderWatch {
 
 impl FolderWatch {
     /// Watches a folder; without file events only the poll is left.
-    pub(crate) fn new(folder: &Path, poll: Duration) -> Self {
+    #[must_use]
+    pub fn new(folder: &Path, poll: Duration) -> Self {
         let changed = Arc::new(Notify::new());
         let watcher = watch(folder, Arc::clone(&changed));
         let mut poll = interval(poll);
@@ -35,7 +36,7 @@ impl FolderWatch {
     }
 
     /// Waits until the folder may have changed since the last call.
-    pub(crate) async fn changed(&mut self) {
+    pub async fn changed(&mut self) {
         tokio::select! {
             () = self.changed.notified() => {}
             _ = self.poll.tick() => {}

@@ -242,6 +242,7 @@ impl Story {
                 Event::Progress(_)
                 | Event::Start { .. }
                 | Event::Stopped { .. }
+                | Event::Request(_)
                 | Event::Result(_)
                 | Event::Exit { .. } => {}
             }

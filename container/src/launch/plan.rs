@@ -10,6 +10,7 @@ use super::Endpoint;
 use crate::config::{RunSettings, SandboxChoice};
 use crate::error::{Context, Error, Result};
 use crate::events::Event;
+use crate::ipc::Snapshot;
 use crate::process::Argv;
 use crate::runtime::{Engine, Isolation, Runtime, run_args};
 use crate::sandbox::Sandbox;
@@ -194,9 +195,18 @@ pub(super) fn paths(runtime: &Runtime, group: &Group) -> Option<RunPaths> {
     }
 }
 
+/// The workspace, as the agent knows it.
+pub(super) fn inside(runtime: &Runtime, group: &Group) -> PathBuf {
+    match runtime {
+        Runtime::Container(..) => WORKSPACE.into(),
+        Runtime::Host => group.workspace(),
+    }
+}
+
 pub(super) fn run_input(
     prompt: String,
     group: &Group,
+    snapshot: &Snapshot,
     settings: &RunSettings,
     options: RunOptions,
 ) -> RunInput {
@@ -204,8 +214,8 @@ pub(super) fn run_input(
         prompt,
         session_id: group.session(settings.agent).map(String::from),
         group_folder: group.name().to_string(),
-        chat_jid: format!("{}@drawbridge", group.name()),
-        is_main: false,
+        chat_jid: snapshot.jid_of(group.name()).unwrap_or_default().to_owned(),
+        is_main: snapshot.is_main(group.name()),
         is_scheduled_task: false,
         assistant_name: None,
         script: None,

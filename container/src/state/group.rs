@@ -12,6 +12,7 @@ use drawbridge_shared::protocol::AgentKind;
 
 use super::{State, create_private, try_lock};
 use crate::error::{Context, Error, Result};
+use crate::ipc::Folder;
 use crate::spec::User;
 
 /// The folders of one group, held by one run at a time.
@@ -54,17 +55,14 @@ impl Group {
             owner: None,
             _lock: lock,
         };
-        for path in [group.workspace(), group.home(), group.input()] {
+        for path in [group.workspace(), group.home(), group.ipc()] {
             create_private(&path)?;
         }
-        // A request to end an earlier conversation is not meant for this one,
-        // and an earlier agent's heartbeat is not this one's.
-        for stale in [group.input().join(ipc::CLOSE), group.heartbeat()] {
-            match fs::remove_file(stale) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        // A request to end an earlier conversation is not meant for this one, and
+        // an earlier agent's heartbeat is not this one's. Both are the agent's to
+        // change, so they are reached step by step.
+        group.input()?.remove(ipc::CLOSE.as_ref())?;
+        Folder::open(&group.ipc())?.remove(ipc::HEARTBEAT.as_ref())?;
         Ok(group)
     }
 
@@ -82,7 +80,8 @@ impl Group {
     /// Only root needs this: any other launcher runs agents under its own ids.
     pub(crate) fn give_to(&mut self, user: User) -> Result<()> {
         self.owner = Some(user);
-        for folder in [self.workspace(), self.home(), self.ipc()] {
+        let input = self.ipc().join(ipc::INPUT);
+        for folder in [self.workspace(), self.home(), self.ipc(), input] {
             give(&folder, user).context(|| {
                 let folder = folder.display();
                 Error::not_started(format!("cannot give {folder} to user {user}"))
@@ -107,8 +106,19 @@ impl Group {
         self.folder.join("ipc")
     }
 
-    fn input(&self) -> PathBuf {
-        self.ipc().join(ipc::INPUT)
+    /// The folder around all of it, which is the launcher's alone.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Who the agent is, where that is somebody else than the launcher.
+    pub(crate) const fn owner(&self) -> Option<User> {
+        self.owner
+    }
+
+    /// The agent can write to it, so it is opened step by step.
+    fn input(&self) -> io::Result<Folder> {
+        Folder::open(&self.ipc())?.folder(ipc::INPUT, self.owner)
     }
 
     /// Hands a message to the running agent.
@@ -126,14 +136,7 @@ impl Group {
     /// Puts a whole file into the input folder, readable by the agent's user
     /// from the moment it appears.
     fn deliver(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let input = self.input();
-        let Some(user) = self.owner else {
-            return write_atomic(&input.join(name), content);
-        };
-        let outside = self.folder.join(format!(".{name}"));
-        write_atomic(&outside, content)?;
-        lchown(&outside, Some(user.uid), Some(user.gid))?;
-        fs::rename(outside, input.join(name))
+        self.input()?.write(name, content, self.owner)
     }
 
     /// The conversation an agent had last time.

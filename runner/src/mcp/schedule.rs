@@ -4,10 +4,10 @@ use jiff::civil::DateTime;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The kinds of schedule.
+/// The kinds of schedule that a task can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum ScheduleType {
+pub enum ScheduleType {
     /// Recurring at the times of a cron expression.
     Cron,
     /// Recurring every so many milliseconds.
@@ -17,9 +17,12 @@ pub(super) enum ScheduleType {
 }
 
 impl ScheduleType {
-    pub(super) const ALL: [Self; 3] = [Self::Cron, Self::Interval, Self::Once];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Cron, Self::Interval, Self::Once];
 
-    pub(super) const fn name(self) -> &'static str {
+    /// Its name, as requests give it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Cron => "cron",
             Self::Interval => "interval",
@@ -27,12 +30,17 @@ impl ScheduleType {
         }
     }
 
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    /// The kind of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Checks a value of this kind; the error is for the model.
-    pub(super) fn check(self, value: &str) -> Result<(), String> {
+    /// Checks a value of this kind.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the model.
+    pub fn check(self, value: &str) -> Result<(), String> {
         match self {
             Self::Cron => check_cron(value),
             Self::Interval => check_interval(value),

@@ -1,5 +1,7 @@
 //! What the runner writes to its standard output.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::AgentKind;
@@ -59,6 +61,10 @@ pub struct RecordDetails {
     /// earlier conversation is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
+    /// Copies of the files that the answer hands out, on the launcher's machine.
+    /// The launcher sets it; what a runner says here counts for nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
     /// What happened; only with [`RecordKind::Progress`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

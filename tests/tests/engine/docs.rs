@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("docs_operations", |setting| {
         run_blocks(setting, "operations")
     }),
+    ("docs_requests", |setting| run_blocks(setting, "requests")),
     ("docs_troubleshooting", |setting| {
         run_blocks(setting, "troubleshooting")
     }),

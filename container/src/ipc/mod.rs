@@ -1,0 +1,423 @@
+//! The host's side of the files through which an agent asks for things.
+//!
+//! A request is a file in `ipc/messages` or `ipc/tasks` of a group. Whose it is
+//! the folder says, not the file. It is taken out of the agent's reach, checked
+//! against the rules in [`authority`], told as an event, and answered by a file
+//! in `ipc/answers`, which the agent's tool waits for. Every request is
+//! answered: who cannot be asked is said to be so.
+
+mod authority;
+mod folder;
+mod handler;
+mod inbox;
+mod outgoing;
+mod request;
+mod snapshot;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drawbridge_shared::ids::GroupName;
+use drawbridge_shared::ipc::{ANSWERS, Answer};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::error::{Context, Error, Result};
+use crate::events::{Event, Reporter};
+use crate::spec::User;
+use crate::state::Group;
+
+use authority::{Decision, decide};
+use inbox::{Inbox, Taken};
+
+pub(crate) use folder::Folder;
+pub(crate) use handler::Handler;
+pub(crate) use outgoing::Outgoing;
+pub(crate) use request::Request;
+pub(crate) use snapshot::Snapshot;
+
+/// How long a runner waits for anything but a question.
+const ACCEPT: Duration = Duration::from_secs(10);
+/// Longest time a person may be given for an answer.
+const LONGEST_QUESTION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Most requests that wait for the embedding program.
+const MAX_OPEN: usize = 1000;
+/// Snapshots of the host, which the agent's tools read.
+const TASKS_FILE: &str = "current_tasks.json";
+const GROUPS_FILE: &str = "available_groups.json";
+
+/// A handler's answer, or why there is none.
+type Handled = Result<Reply, String>;
+
+/// What an agent hears when its request is told and nobody will confirm it.
+const QUEUED: &str = "Queued for the host; it has not confirmed this.";
+const NOBODY: &str = "nobody can be asked now; decide yourself, or end your turn with the question";
+
+/// Who answers what an agent asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Responder {
+    /// The program at the other end of the event stream.
+    Program,
+    /// A person, who sees messages and may be asked.
+    Person,
+    /// A program that is started for each request.
+    Handler(Handler),
+}
+
+/// An answer of the embedding program or of a handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reply {
+    /// Whether the request is accepted.
+    pub(crate) ok: bool,
+    /// The answer to a question, or why the request is refused.
+    #[serde(default)]
+    pub(crate) text: Option<String>,
+    /// What the host knows now, if that has changed.
+    #[serde(default)]
+    pub(crate) snapshot: Option<Snapshot>,
+}
+
+impl Reply {
+    fn accepted(text: Option<&str>) -> Self {
+        Self {
+            ok: true,
+            text: text.map(str::to_owned),
+            snapshot: None,
+        }
+    }
+
+    pub(crate) fn refused(reason: &str) -> Self {
+        Self {
+            ok: false,
+            text: Some(reason.to_owned()),
+            snapshot: None,
+        }
+    }
+}
+
+/// A request that was allowed, as the event stream and handlers see it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Asked {
+    /// What an answer refers to.
+    id: String,
+    /// The group that asks: the only sender to be trusted.
+    group: GroupName,
+    pub(crate) request: Request,
+    /// A copy of the file that the request names, on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// The requests of one run.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    group: GroupName,
+    owner: Option<User>,
+    ipc: Folder,
+    answers: Folder,
+    inbox: Inbox,
+    outgoing: Outgoing,
+    snapshot: Snapshot,
+    responder: Responder,
+    /// Whether the other end can still answer.
+    can_be_asked: bool,
+    open: Vec<Open>,
+    handlers: JoinSet<(Taken, Handled)>,
+    /// A handler that has ended since the last look.
+    handled: Vec<(Taken, Handled)>,
+}
+
+/// A request that waits for an answer.
+#[derive(Debug)]
+struct Open {
+    taken: Taken,
+    /// Until when the agent waits, if it asks a person.
+    question: Option<Instant>,
+}
+
+impl Requests {
+    /// Prepares a group's IPC folder for a run; `inside` is the workspace as
+    /// the agent knows it.
+    pub(crate) fn open(
+        group: &Group,
+        inside: PathBuf,
+        snapshot: Snapshot,
+        responder: Responder,
+    ) -> Result<Self> {
+        let prepared = Self::prepare(group, inside, snapshot, responder);
+        prepared.context(|| Error::not_started("cannot prepare the group's ipc folder"))
+    }
+
+    fn prepare(
+        group: &Group,
+        inside: PathBuf,
+        snapshot: Snapshot,
+        responder: Responder,
+    ) -> io::Result<Self> {
+        let ipc = Folder::open(&group.ipc())?;
+        let answers = ipc.folder(ANSWERS, group.owner())?;
+        // Nobody waits for what an earlier run was told.
+        for name in answers.names(usize::MAX)? {
+            answers.remove(&name)?;
+        }
+        let copies = group.folder().join("outgoing");
+        let requests = Self {
+            group: group.name().clone(),
+            owner: group.owner(),
+            ipc,
+            answers,
+            inbox: Inbox::open(group)?,
+            outgoing: Outgoing::new(group.workspace(), inside, copies)?,
+            snapshot,
+            responder,
+            can_be_asked: true,
+            open: Vec::new(),
+            handlers: JoinSet::new(),
+            handled: Vec::new(),
+        };
+        requests.write_snapshot()?;
+        Ok(requests)
+    }
+
+    /// The way out for files that answers name.
+    pub(crate) fn outgoing(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
+
+    fn write_snapshot(&self) -> io::Result<()> {
+        let tasks = self.snapshot.tasks_for(&self.group);
+        let groups = self.snapshot.groups_for(&self.group);
+        self.ipc.write(TASKS_FILE, &tasks, self.owner)?;
+        self.ipc.write(GROUPS_FILE, &groups, self.owner)
+    }
+
+    /// Takes over what the host knows now.
+    pub(crate) fn set_snapshot(&mut self, snapshot: Snapshot, reporter: &Reporter) {
+        self.snapshot = snapshot.with(&self.group);
+        if let Err(error) = self.write_snapshot() {
+            reporter.warn(format!("the agent does not see the new snapshot: {error}"));
+        }
+    }
+
+    /// Waits until there is something to handle.
+    pub(crate) async fn changed(&mut self) {
+        tokio::select! {
+            () = self.inbox.changed() => {}
+            Some(Ok(done)) = self.handlers.join_next() => self.handled.push(done),
+        }
+    }
+
+    /// Handles what a killed launcher left unhandled.
+    pub(crate) fn recover(&mut self, reporter: &Reporter) {
+        match self.inbox.recover() {
+            Ok(left) => left.into_iter().for_each(|one| self.receive(one, reporter)),
+            Err(error) => reporter.warn(format!("requests of an earlier run wait: {error}")),
+        }
+    }
+
+    /// Handles what there is. Returns whether there was anything.
+    pub(crate) fn handle(&mut self, reporter: &Reporter) -> bool {
+        let taken = self.inbox.take().unwrap_or_else(|error| {
+            reporter.warn(format!("requests of the agent cannot be read: {error}"));
+            Vec::new()
+        });
+        let handled = std::mem::take(&mut self.handled);
+        let is_busy = !taken.is_empty() || !handled.is_empty();
+        for one in taken {
+            self.receive(one, reporter);
+        }
+        for (taken, reply) in handled {
+            let reply = reply.unwrap_or_else(|reason| {
+                reporter.warn(format!("the request handler failed: {reason}"));
+                Reply::refused("the host's request handler failed")
+            });
+            self.reply(&taken, reply, reporter);
+        }
+        is_busy
+    }
+
+    fn receive(&mut self, taken: Taken, reporter: &Reporter) {
+        let asked = match self.admit(&taken) {
+            Ok(asked) => asked,
+            Err(reason) => {
+                let what = taken.content.as_ref().map_or("file", Request::name);
+                reporter.warn(format!("a {what} request is refused: {reason}"));
+                return self.reply(&taken, Reply::refused(&reason), reporter);
+            }
+        };
+        reporter.report(&Event::Request(asked.clone()));
+        match self.responder.clone() {
+            Responder::Handler(handler) => self.start_handler(handler, taken, &asked),
+            Responder::Program | Responder::Person => match self.answer_at_once(&asked.request) {
+                Some(reply) => self.reply(&taken, reply, reporter),
+                None => self.open.push(Open {
+                    question: time_for(&asked.request).map(|time| Instant::now() + time),
+                    taken,
+                }),
+            },
+        }
+    }
+
+    /// The request, if it can be read and its group may make it.
+    fn admit(&mut self, taken: &Taken) -> Result<Asked, String> {
+        let request = taken.content.clone()?;
+        if let Decision::Refused(reason) = decide(&self.group, &self.snapshot, &request) {
+            return Err(reason);
+        }
+        let file = match &request {
+            Request::File { path, .. } => Some(self.outgoing.hand_out(path)?),
+            _ => None,
+        };
+        Ok(Asked {
+            id: taken.id(),
+            group: self.group.clone(),
+            request,
+            file,
+        })
+    }
+
+    /// What can be said without asking anybody.
+    fn answer_at_once(&self, request: &Request) -> Option<Reply> {
+        match (&self.responder, request) {
+            (_, Request::AskUser { .. }) if self.can_be_asked => None,
+            (_, Request::AskUser { .. }) => Some(Reply::refused(NOBODY)),
+            (Responder::Person, Request::Message { .. } | Request::File { .. }) => {
+                Some(Reply::accepted(None))
+            }
+            (Responder::Person, request) => {
+                let what = request.name();
+                let reason = format!("this host has nobody who takes a {what} request");
+                Some(Reply::refused(&reason))
+            }
+            _ if self.can_be_asked && self.open.len() < MAX_OPEN => None,
+            _ => Some(Reply::accepted(Some(QUEUED))),
+        }
+    }
+
+    fn start_handler(&mut self, handler: Handler, taken: Taken, asked: &Asked) {
+        let time = time_for(&asked.request);
+        let line = serde_json::to_vec(asked).unwrap_or_default();
+        self.handlers.spawn(async move {
+            let deadline = time.unwrap_or(ACCEPT);
+            let reply = handler.ask(line, time.is_some(), deadline).await;
+            (taken, reply)
+        });
+    }
+
+    /// Answers a request, and forgets it.
+    fn reply(&mut self, taken: &Taken, reply: Reply, reporter: &Reporter) {
+        if let Some(snapshot) = reply.snapshot {
+            self.set_snapshot(snapshot, reporter);
+        }
+        let forgotten = match &taken.content {
+            Ok(_) => self.inbox.done(taken),
+            Err(reason) => self.inbox.reject(taken, reason),
+        };
+        if let Err(error) = forgotten {
+            reporter.warn(format!("a request may come again: {error}"));
+        }
+        let Some(name) = &taken.answer else {
+            return;
+        };
+        let answer = Answer {
+            ok: reply.ok,
+            text: reply.text,
+        };
+        let written = serde_json::to_vec(&answer)
+            .map_err(io::Error::from)
+            .and_then(|json| self.answers.write(name, &json, self.owner));
+        if let Err(error) = written {
+            reporter.warn(format!("the agent does not see an answer: {error}"));
+        }
+    }
+
+    /// Passes on the embedding program's answer.
+    pub(crate) fn answer(&mut self, id: &str, reply: Reply, reporter: &Reporter) {
+        self.forget_old_questions(reporter);
+        let Some(at) = self.open.iter().position(|open| open.taken.id() == id) else {
+            return reporter.warn(format!("no request {id:?} waits for an answer"));
+        };
+        let open = self.open.remove(at);
+        self.reply(&open.taken, reply, reporter);
+    }
+
+    /// Takes a line that a person typed, if a question waits for one.
+    pub(crate) fn take_line(&mut self, line: &str, reporter: &Reporter) -> bool {
+        if !matches!(self.responder, Responder::Person) {
+            return false;
+        }
+        self.forget_old_questions(reporter);
+        if self.open.is_empty() {
+            return false;
+        }
+        let open = self.open.remove(0);
+        self.reply(&open.taken, Reply::accepted(Some(line)), reporter);
+        true
+    }
+
+    fn forget_old_questions(&mut self, reporter: &Reporter) {
+        let now = Instant::now();
+        let is_old = |open: &mut Open| open.question.is_some_and(|until| until <= now);
+        let old: Vec<_> = self.open.extract_if(.., is_old).collect();
+        for open in old {
+            self.reply(&open.taken, Reply::refused("the time is over"), reporter);
+        }
+    }
+
+    /// No more answers will come.
+    pub(crate) fn nobody_answers(&mut self, reporter: &Reporter) {
+        self.can_be_asked = false;
+        for open in std::mem::take(&mut self.open) {
+            let reply = match open.question {
+                Some(_) => Reply::refused(NOBODY),
+                None => Reply::accepted(Some(QUEUED)),
+            };
+            self.reply(&open.taken, reply, reporter);
+        }
+    }
+
+    /// Until when the agent waits for a person.
+    pub(crate) fn question_until(&self) -> Option<Instant> {
+        self.open.iter().filter_map(|open| open.question).max()
+    }
+
+    /// Handles what came last, when the agent has ended.
+    pub(crate) async fn finish(&mut self, reporter: &Reporter) {
+        // Its last file event may not have come.
+        self.inbox.look_again();
+        let deadline = Instant::now() + ACCEPT;
+        while self.inbox.is_due() && timeout_at(deadline, self.inbox.changed()).await.is_ok() {
+            self.handle(reporter);
+        }
+        self.nobody_answers(reporter);
+        let handlers = async {
+            while let Some(done) = self.handlers.join_next().await {
+                self.handled.extend(done);
+            }
+        };
+        if timeout(ACCEPT, handlers).await.is_err() {
+            self.handlers.abort_all();
+            reporter.warn("the request handler did not end; its requests come again");
+        }
+        self.handle(reporter);
+    }
+}
+
+/// How long a person has for a question.
+fn time_for(request: &Request) -> Option<Duration> {
+    match request {
+        Request::AskUser {
+            timeout_seconds, ..
+        } => Some(Duration::from_secs(*timeout_seconds).min(LONGEST_QUESTION)),
+        _ => None,
+    }
+}
+
+/// Reads a snapshot file.
+pub(crate) fn read_snapshot(path: &Path) -> io::Result<Snapshot> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
