@@ -7,7 +7,7 @@ mod answer;
 mod upload;
 
 pub(crate) use answer::{Exchange, ResponseBody};
-pub(crate) use upload::{RequestBody, Upload, UploadStage};
+pub(crate) use upload::{RequestBody, Upload, UploadGuard, UploadStage};
 
 /// What ended a body early.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,8 @@ pub(crate) enum BodyError {
     Idle(Duration),
     #[error("the session was revoked")]
     Revoked,
+    #[error("the exchange is over")]
+    Over,
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
 }

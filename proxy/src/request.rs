@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
 use crate::authenticate::authenticate;
-use crate::body::{Exchange, RequestBody, ResponseBody};
+use crate::body::{Exchange, RequestBody, ResponseBody, UploadGuard};
 use crate::credential::Secret;
 use crate::error::{Fault, Refusal};
 use crate::forward::{Outgoing, forward};
@@ -154,6 +154,7 @@ async fn answer(
         meter: route.meter(response.headers()),
         response,
         lease,
+        upload,
         admission: (admission, slot),
         idle: deadlines.idle,
         secret,
@@ -239,6 +240,7 @@ fn check_answer(
 struct Forwarded {
     response: Response<Incoming>,
     lease: Lease,
+    upload: UploadGuard,
     admission: (Option<Admission>, RouteSlot),
     meter: Option<UsageMeter>,
     idle: Duration,
@@ -254,7 +256,8 @@ impl Forwarded {
         let (mut head, incoming) = self.response.into_parts();
         completion.head(head.status);
         scrub::scrub_head(&mut head, &patterns);
-        let exchange = Exchange::new(self.lease, self.admission, self.meter, completion);
+        let (admission, meter) = (self.admission, self.meter);
+        let exchange = Exchange::new(self.lease, self.upload, admission, meter, completion);
         let body = ResponseBody::streaming(incoming, patterns, self.idle, exchange);
         Response::from_parts(head, body)
     }
@@ -274,7 +277,7 @@ impl Forwarded {
         if let Some(protocol) = self.protocol {
             upgrade::request(&mut head.headers, protocol);
         }
-        let exchange = Exchange::new(self.lease, self.admission, None, completion);
+        let exchange = Exchange::new(self.lease, self.upload, self.admission, None, completion);
         let relay = upgrade::relay(client, upstream, patterns, self.idle, exchange);
         tokio::task::spawn_local(relay);
         Response::from_parts(head, ResponseBody::empty())

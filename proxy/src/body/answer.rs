@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::BodyError;
+use super::{BodyError, UploadGuard};
 use crate::scrub::{Patterns, ScrubbedBody};
+use crate::session::Session;
 use crate::session::limit::Admission;
 use crate::table::RouteSlot;
 use crate::telemetry::Completion;
@@ -34,6 +36,8 @@ pub(crate) struct Exchange {
     /// The connection, until the body has ended in order. Dropped before that,
     /// it is closed, and the upstream learns that nobody is listening.
     lease: Lease,
+    /// The request's body, which ends with its answer.
+    upload: UploadGuard,
     /// The session's request, in flight as long as its answer.
     admission: Option<Admission>,
     /// The same for the route.
@@ -119,9 +123,8 @@ impl Streaming {
     }
 
     fn is_revoked(&self) -> bool {
-        let exchange = self.exchange.as_ref();
-        let admission = exchange.and_then(|exchange| exchange.admission.as_ref());
-        admission.is_some_and(|admission| admission.session.is_revoked())
+        let session = self.exchange.as_ref().and_then(Exchange::session);
+        session.is_some_and(|session| session.is_revoked())
     }
 
     fn observe(&mut self, frame: &Frame<Bytes>) {
@@ -138,7 +141,9 @@ impl Streaming {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.charge();
             exchange.completion.done();
-            exchange.lease.give_back();
+            if exchange.upload.is_done() {
+                exchange.lease.give_back();
+            }
         }
     }
 
@@ -162,17 +167,24 @@ impl Drop for Streaming {
 impl Exchange {
     pub(crate) fn new(
         lease: Lease,
+        upload: UploadGuard,
         (admission, slot): (Option<Admission>, RouteSlot),
         meter: Option<UsageMeter>,
         completion: Completion,
     ) -> Self {
         Self {
             lease,
+            upload,
             admission,
             _slot: slot,
             meter,
             completion,
         }
+    }
+
+    /// The session whose request it is.
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        self.admission.as_ref().map(|admission| &admission.session)
     }
 
     /// Counts the tokens of the answer, once, against the session's budget.

@@ -1,9 +1,10 @@
 //! Request bodies.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -22,6 +23,33 @@ pub(crate) struct Upload {
     since: Cell<Instant>,
     bytes: ByteCount,
     exceeded: Cell<Option<u64>>,
+    is_given_up: Cell<bool>,
+    /// Who waits for the client to send more.
+    reader: RefCell<Option<Waker>>,
+}
+
+/// The upload of an exchange; what is not done when this is dropped is given up.
+///
+/// An upstream may answer before it has the whole request. A client that sends
+/// the rest slowly, or never, must not keep the connection for itself then.
+#[derive(Debug)]
+pub(crate) struct UploadGuard(Rc<Upload>);
+
+impl Deref for UploadGuard {
+    type Target = Upload;
+
+    fn deref(&self) -> &Upload {
+        &self.0
+    }
+}
+
+impl Drop for UploadGuard {
+    fn drop(&mut self) {
+        self.0.is_given_up.set(!self.0.is_done());
+        if let Some(reader) = self.0.reader.take() {
+            reader.wake();
+        }
+    }
 }
 
 /// Whom an upload waits for.
@@ -44,7 +72,14 @@ impl Upload {
             since: Cell::new(Instant::now()),
             bytes,
             exceeded: Cell::new(None),
+            is_given_up: Cell::new(false),
+            reader: RefCell::default(),
         }
+    }
+
+    /// Whether the upstream's connection has the whole body.
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage.get() == UploadStage::Done
     }
 
     /// Whom the upload waits for, and since when.
@@ -81,7 +116,7 @@ impl RequestBody {
         incoming: Incoming,
         cap: Option<u64>,
         bytes: ByteCount,
-    ) -> (Self, Rc<Upload>) {
+    ) -> (Self, UploadGuard) {
         let stage = if incoming.is_end_stream() {
             UploadStage::Done
         } else {
@@ -93,7 +128,7 @@ impl RequestBody {
             upload: Rc::clone(&upload),
             cap,
         };
-        (body, upload)
+        (body, UploadGuard(upload))
     }
 
     fn count(&self, bytes: usize) -> Result<(), BodyError> {
@@ -116,8 +151,12 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.upload.is_given_up.get() {
+            return Poll::Ready(Some(Err(BodyError::Over)));
+        }
         let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             self.upload.enter(UploadStage::Client);
+            self.upload.reader.replace(Some(cx.waker().clone()));
             return Poll::Pending;
         };
         let (stage, next) = match next {

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Upstream;
 use super::connect::{ConnectError, Connector, Protocol};
@@ -37,6 +37,10 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const MAX_HEADER_LIST_BYTES: u32 = 256 * 1024;
+
+/// How long a connection that has only just been given back may take to become
+/// ready. One whose upstream answered without reading on never does.
+const READY_LIMIT: Duration = Duration::from_millis(100);
 
 /// Largest head of an answer.
 const MAX_ANSWER_HEAD_BYTES: usize = 256 * 1024;
@@ -123,10 +127,10 @@ impl Pool {
             return Ok(self.lend(Connection::Shared(shared), true));
         }
         while let Some(mut connection) = self.pop() {
-            // One that has only just been given back may need a moment.
-            if connection.sender.is_ready() || connection.sender.ready().await.is_ok() {
+            if is_ready_soon(&mut connection.sender).await {
                 return Ok(self.lend(Connection::Exclusive(connection), true));
             }
+            connection.driver.abort();
         }
         let (io, protocol) = self.connector.connect(&self.upstream).await?;
         let connection = match protocol {
@@ -216,6 +220,10 @@ impl Pool {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|connection| !connection.sender.is_closed());
     }
+}
+
+async fn is_ready_soon(sender: &mut http1::SendRequest<RequestBody>) -> bool {
+    sender.is_ready() || matches!(timeout(READY_LIMIT, sender.ready()).await, Ok(Ok(())))
 }
 
 async fn exclusive(io: UpstreamIo) -> Result<Exclusive, ConnectError> {

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod credentials;
+mod early;
 mod exchange;
 mod program;
 mod protocols;
