@@ -54,8 +54,9 @@ fn names_upgrade(headers: &HeaderMap) -> bool {
     named.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Relays until both sides have ended, one broke off, or both were silent for
-/// `idle`. Secrets are removed from what the upstream sends.
+/// Relays until both sides have ended, one broke off, the session was revoked,
+/// or both were silent for `idle`. Secrets are removed from what the upstream
+/// sends.
 pub(crate) async fn relay(
     client: OnUpgrade,
     upstream: OnUpgrade,
@@ -85,10 +86,12 @@ async fn copy_both(
     let (client_reads, client_writes) = tokio::io::split(TokioIo::new(client));
     let (upstream_reads, upstream_writes) = tokio::io::split(TokioIo::new(upstream));
     let activity = Rc::new(Cell::new(Instant::now()));
+    let session = exchange.session().cloned();
+    let is_revoked = || session.as_ref().is_some_and(|session| session.is_revoked());
     let bytes_in = exchange.completion.bytes_in().clone();
     let up = copy(client_reads, upstream_writes, &activity, |bytes| {
         bytes_in.add(bytes.len());
-        bytes
+        (!is_revoked()).then_some(bytes)
     });
     let mut scrubber = Scrubber::new(patterns);
     let completion = &mut exchange.completion;
@@ -100,30 +103,32 @@ async fn copy_both(
             scrubber.push(bytes)
         };
         completion.add_bytes_out(shown.len());
-        shown
+        (!is_revoked()).then_some(shown)
     });
     tokio::select! {
         done = async { tokio::try_join!(up, down) } => match done {
             Ok(_) => Ok(()),
+            Err(_) if is_revoked() => Err("session revoked"),
             Err(_) => Err("an upgraded connection broke off"),
         },
         () = silence(&activity, idle) => Err("an upgraded connection fell silent"),
     }
 }
 
-/// Copies in one direction, each piece through `pass`; at the end it is given
-/// an empty piece.
+/// Copies in one direction, each piece through `pass`, which may refuse it; at
+/// the end it is given an empty piece.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     activity: &Cell<Instant>,
-    mut pass: impl FnMut(Bytes) -> Bytes,
+    mut pass: impl FnMut(Bytes) -> Option<Bytes>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await?;
         activity.set(Instant::now());
         let shown = pass(Bytes::copy_from_slice(&buffer[..read]));
+        let shown = shown.ok_or(io::ErrorKind::PermissionDenied)?;
         to.write_all(&shown).await?;
         to.flush().await?;
         if read == 0 {

@@ -1,7 +1,9 @@
 //! The heads of answers, and the request header that keeps answers readable.
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, TRANSFER_ENCODING};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, response};
 use hyper::ext::ReasonPhrase;
 
@@ -31,8 +33,10 @@ pub fn scrub_headers(headers: &mut HeaderMap, patterns: &Patterns) {
 /// Asks the upstream for an answer that can be read.
 ///
 /// Always said, not merely left out: without the header any encoding is
-/// allowed (RFC 9110, section 12.5.3).
+/// allowed (RFC 9110, section 12.5.3). A WebSocket's extensions are what would
+/// compress its messages, so none is offered.
 pub fn request_identity(headers: &mut HeaderMap) {
+    headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 

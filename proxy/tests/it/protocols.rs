@@ -56,6 +56,27 @@ fn an_upgrade_is_relayed_after_the_upstreams_101() {
     }
 }
 
+#[test]
+fn class_03_revoking_a_session_ends_its_upgrades() {
+    let upstream = switching();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let mut client = proxy.connect();
+    assert_eq!(client.send(upgrade(&proxy, "")).head().status, 101);
+    assert!(proxy.handle.sessions().revoke(proxy.session.id()));
+    client.send("hello");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn class_18_an_upgrade_offers_no_compression() {
+    let upstream = switching();
+    let proxy = Proxy::start(config(&upstream.url()));
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let answer = proxy.connect().send(upgrade(&proxy, offer)).head();
+    assert_eq!(answer.status, 101);
+    assert_eq!(upstream.next().get("sec-websocket-extensions"), None);
+}
+
 /// Not even when the upstream grants the switch.
 #[test]
 fn class_09_bytes_before_the_101_reach_nobody() {
