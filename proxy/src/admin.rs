@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::metrics;
+use crate::server::connection::ACCEPT_PAUSE;
 use crate::server::control::Shared;
 use crate::server::listener::{Acceptor, Socket};
 
@@ -51,9 +52,18 @@ pub(crate) async fn serve(
 ) -> io::Result<()> {
     let acceptor = Acceptor::new(socket)?;
     loop {
-        let stream = tokio::select! {
+        let accepted = tokio::select! {
             _ = closed.changed() => return Ok(()),
-            stream = acceptor.accept() => stream?,
+            accepted = acceptor.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            // The host may be out of something now; the surface is to outlast it.
+            Err(error) => {
+                tracing::warn!(%error, "an admin connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
         };
         let shared = Arc::clone(&shared);
         let service = service_fn(move |request| {

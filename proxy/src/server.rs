@@ -22,7 +22,7 @@ use crate::telemetry::Telemetry;
 use crate::upstream::tls::{self, TlsError};
 
 pub(crate) mod client_io;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod control;
 pub(crate) mod listener;
 mod quota;

@@ -17,6 +17,9 @@ use crate::route::{RouteName, Rule};
 use crate::server::control::Shared;
 use crate::session::{Session, SessionLimits, SessionSpec, Transport};
 
+/// Longest life of a session, in seconds: a year.
+const MAX_LIFETIME: u64 = 366 * 86_400;
+
 /// What to issue: the body of `POST /sessions`.
 #[derive(Debug, Default, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +68,9 @@ pub(crate) struct IssueRequest {
 
 impl IssueRequest {
     fn into_spec(self) -> Result<SessionSpec, String> {
+        if !(1..=MAX_LIFETIME).contains(&self.lifetime_seconds) {
+            return Err(format!("lifetime_seconds must be 1 to {MAX_LIFETIME}"));
+        }
         let run: RunId = match self.run {
             Some(run) => run.parse().map_err(|error| format!("{error}"))?,
             None => RunId::random().map_err(|error| error.to_string())?,

@@ -22,7 +22,7 @@ use crate::request::{self, Client};
 use crate::session::{ListenerId, Origin};
 
 /// Pause after an accept that failed because the host ran out of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds on what one HTTP/2 connection can make the proxy hold or do. Streams
 /// that are reset faster than they are served end the connection (rapid reset,

@@ -22,8 +22,13 @@ struct Running {
 impl Running {
     fn start(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        Self::start_by(command(folder.path()), folder, config)
+    }
+
+    /// Starts it by a command that is given its arguments.
+    fn start_by(mut command: Command, folder: tempfile::TempDir, config: &str) -> Self {
         std::fs::write(folder.path().join("drawbridge.toml"), config).unwrap();
-        let mut child = command(folder.path())
+        let mut child = command
             .args([
                 "--bind",
                 "127.0.0.1",
@@ -86,7 +91,11 @@ impl Drop for Running {
 }
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
+    command_of(PROGRAM, folder)
+}
+
+fn command_of(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
@@ -204,6 +213,36 @@ fn class_30_no_container_facing_listener_serves_the_admin_surface() {
         assert_eq!(client.answer().status, status, "{path}");
     }
     upstream.assert_unused();
+}
+
+#[test]
+fn the_admin_surface_outlasts_a_lack_of_descriptors() {
+    let upstream = Upstream::answering();
+    let folder = tempfile::tempdir().unwrap();
+    let mut shell = command_of("sh", folder.path());
+    shell.args([
+        "-c",
+        "ulimit -n 64 && exec \"$0\" --workers 1 \"$@\"",
+        PROGRAM,
+    ]);
+    let mut running = Running::start_by(shell, folder, &config(&upstream));
+    let connect = || TcpStream::connect(running.health).unwrap();
+    let crowd: Vec<_> = (0..100).map(|_| connect()).collect();
+    wait_for(&mut running.log, "could not be accepted");
+    drop(crowd);
+    let mut client = Client::new(connect());
+    client.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(client.answer().status, 200);
+}
+
+#[test]
+fn a_session_cannot_last_for_ever() {
+    let upstream = Upstream::answering();
+    let running = Running::start(&config(&upstream));
+    for seconds in ["0", "18446744073709551615"] {
+        let (is_done, text) = running.admin(&["session", "issue", "--lifetime-seconds", seconds]);
+        assert!(!is_done && text.contains("must be 1 to"), "{text}");
+    }
 }
 
 #[test]
