@@ -20,7 +20,7 @@ readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 readonly TARGET
-readonly CACHE=$TARGET/tests LOGS=$TARGET/tests/logs
+readonly CACHE=$TARGET/tests LOGS=$TARGET/tests/logs SDKS=$TARGET/tests/sdks
 readonly CLAUDE=$CACHE/claude/node_modules/@anthropic-ai/claude-code-linux-x64/claude
 export CARGO_TERM_COLOR=never DEBIAN_FRONTEND=noninteractive
 export PATH=$CACHE/tools/bin:$PATH
@@ -44,10 +44,13 @@ main() {
     step "Docker engine" start_engine
     step "image $BASE_IMAGE" make_base_image
     step "Claude Code $CLAUDE_VERSION" install_claude
+    step "proxies to compare with" install_peers
+    step "SDKs" install_sdks
     step "build" cargo build --workspace --all-targets --locked
     step "image builtin" drawbridge build-image builtin --offline
     step "image claude" drawbridge build-image claude --agent-binary "$CLAUDE" --offline
-    step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
+    step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude,peers,git,sdks DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
+        DRAWBRIDGE_TESTS_SDKS="$SDKS" \
         cargo test --workspace --locked --no-fail-fast
     step "fuzzing, $FUZZ_SECONDS s per target" proxy/fuzz/run.sh "$FUZZ_SECONDS"
     step "demo" cargo run --release --locked -- demo
@@ -113,6 +116,9 @@ install_packages() {
     need c++ g++
     need npm npm
     need git git
+    need curl curl
+    need python3 python3
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     # The image takes busybox as it is, so a dynamic one will not do.
     [ "${#missing[@]}" -gt 0 ] || dpkg -s busybox-static >/dev/null 2>&1 || missing+=(busybox-static)
     [ "${#missing[@]}" -gt 0 ] || return 0
@@ -179,6 +185,34 @@ install_claude() {
             --ignore-scripts "@anthropic-ai/claude-code-linux-x64@$CLAUDE_VERSION"
     fi
     "$CLAUDE" --version | grep -F "$CLAUDE_VERSION "
+}
+
+# Debian would start them as services, which no test asks for.
+install_peers() {
+    local policy=/usr/sbin/policy-rc.d missing=()
+    command -v nginx >/dev/null || missing+=(nginx-light)
+    command -v haproxy >/dev/null || missing+=(haproxy)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if [ -e "$policy" ]; then
+        policy=
+    else
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        trap 'rm -f "$policy"' EXIT
+    fi
+    apt-get update
+    apt-get install --yes --no-install-recommends "${missing[@]}"
+}
+
+# The vendors' SDKs, in the versions that tests/sdks names.
+install_sdks() {
+    [ -x "$SDKS/python/bin/python3" ] || python3 -m venv "$SDKS/python"
+    "$SDKS/python/bin/pip" install --quiet --disable-pip-version-check -r tests/sdks/requirements.txt
+    cmp -s tests/sdks/package.json "$SDKS/node/installed.json" && return
+    mkdir -p "$SDKS/node"
+    cp tests/sdks/package.json "$SDKS/node/package.json"
+    npm install --prefix "$SDKS/node" --no-package-lock --no-audit --no-fund --ignore-scripts
+    cp tests/sdks/package.json "$SDKS/node/installed.json"
 }
 
 drawbridge() {

@@ -130,6 +130,7 @@ async fn answer(
 
     let path_start = head.uri.path().len() - path.len();
     let protocol = upgrade::requested(&head);
+    check_early_bytes(client, protocol.as_ref())?;
     prepare(&mut head, path_start, route, &secret, protocol.clone())?;
     let (body, upload) = RequestBody::new(body, cap, completion.bytes_in().clone());
     let request = Request::from_parts(head, body);
@@ -146,10 +147,7 @@ async fn answer(
         route.refused(&secret);
     }
     let protocol = check_answer(&mut response, protocol)?;
-    if protocol.is_some() && client.refusal.is_set() {
-        let early = Violation::EarlyUpgradeBytes.reason();
-        return Err(Refusal::Malformed(early));
-    }
+    check_early_bytes(client, protocol.as_ref())?;
     Ok(Forwarded {
         meter: route.meter(response.headers()),
         response,
@@ -214,6 +212,15 @@ fn body_cap(
         Some(cap) if body.size_hint().lower() > cap => Err(Refusal::BodyTooLarge(cap)),
         cap => Ok(cap),
     }
+}
+
+/// Refuses a switch of protocols to a client that did not wait for it.
+fn check_early_bytes(client: &Client, protocol: Option<&HeaderValue>) -> Result<(), Refusal> {
+    if protocol.is_some() && client.refusal.is_set() {
+        let early = Violation::EarlyUpgradeBytes.reason();
+        return Err(Refusal::Malformed(early));
+    }
+    Ok(())
 }
 
 /// Makes sure that the answer is one that secrets can be removed from, and that

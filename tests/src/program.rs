@@ -6,7 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -260,11 +260,14 @@ impl Collected {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!state.is_closed, "{name} ended its output without {what}");
-            assert!(
-                left > Duration::ZERO,
-                "waited {PATIENCE:?} for {what} of {name}"
-            );
+            let is_closed = state.is_closed;
+            if is_closed || left.is_zero() {
+                // A panic that holds the lock would keep the output from being
+                // shown.
+                drop(state);
+                assert!(!is_closed, "{name} ended its output without {what}");
+                panic!("waited {PATIENCE:?} for {what} of {name}");
+            }
             state = self.changed.wait_timeout(state, left).unwrap().0;
         }
     }

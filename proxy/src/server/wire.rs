@@ -13,7 +13,7 @@ use memchr::memchr2;
 
 mod framing;
 
-use framing::{Framing, chunk_size, is_http_10};
+use framing::{Framing, RequestLine, chunk_size, request_line};
 
 /// Largest request head, and largest trailer section, in bytes.
 pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -55,7 +55,7 @@ pub(crate) enum Violation {
     TwoLengths,
     Chunk,
     EarlyUpgradeBytes,
-    UpgradeWithBody,
+    Upgrade,
 }
 
 impl Violation {
@@ -75,7 +75,7 @@ impl Violation {
             Self::EarlyUpgradeBytes => {
                 "bytes follow a request for an upgrade that is not granted yet"
             }
-            Self::UpgradeWithBody => "a request for an upgrade has a body",
+            Self::Upgrade => "a request for an upgrade is not a GET without a body",
         }
     }
 }
@@ -106,6 +106,7 @@ impl WireGuard {
             place: Place::RequestLine,
             framing: Framing {
                 is_http_10: false,
+                is_get: false,
                 has_host: false,
                 has_upgrade: false,
                 is_chunked: false,
@@ -283,10 +284,11 @@ impl WireGuard {
     fn finish_line(&mut self, line: &[u8]) -> Result<(), Violation> {
         self.place = match self.place {
             Place::RequestLine => {
-                let bytes = self.framing.bytes;
+                let RequestLine { is_http_10, is_get } = request_line(line)?;
                 self.framing = Framing {
-                    is_http_10: is_http_10(line)?,
-                    bytes,
+                    is_http_10,
+                    is_get,
+                    bytes: self.framing.bytes,
                     ..Framing::default()
                 };
                 Place::HeaderLine
@@ -329,7 +331,7 @@ impl WireGuard {
         match (framing.is_chunked, framing.length) {
             (true, Some(_)) => Err(Violation::TwoLengths),
             (true, None) if framing.is_http_10 => Err(Violation::TransferEncoding),
-            _ if framing.has_upgrade && has_body => Err(Violation::UpgradeWithBody),
+            _ if framing.has_upgrade && (has_body || !framing.is_get) => Err(Violation::Upgrade),
             (true, None) => {
                 self.framing.bytes = 0;
                 Ok(Place::ChunkSize)

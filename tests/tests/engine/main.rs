@@ -20,12 +20,11 @@ mod leak;
 mod nanoclaw;
 mod sealed;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use drawbridge_tests::engine;
 use drawbridge_tests::launcher::Credential;
-use libtest_mimic::{Arguments, Failed, Trial};
+use drawbridge_tests::{engine, requirement};
+use libtest_mimic::{Arguments, Trial};
 
 /// What a test runs in.
 #[derive(Clone, Copy, Debug)]
@@ -140,26 +139,10 @@ impl Setting {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let required = std::env::var("DRAWBRIDGE_TESTS_REQUIRE").unwrap_or_default();
-    let mut trials = Vec::new();
-    for agent in [Agent::Builtin, Agent::Claude] {
-        let tests = trials_of(agent);
-        let Err(reason) = agent.availability() else {
-            trials.extend(tests);
-            continue;
-        };
-        let name = agent.requirement();
-        if required.split(',').any(|word| word.trim() == name) {
-            let fails = move || Err(Failed::from(reason));
-            trials.push(Trial::test(format!("{name}::is_available"), fails));
-        } else {
-            let count = tests.len();
-            let _ = writeln!(
-                std::io::stderr(),
-                "left out: {count} {name} tests, because {reason}"
-            );
-        }
-    }
+    let trials = [Agent::Builtin, Agent::Claude].map(|agent| {
+        requirement::trials(agent.requirement(), agent.availability(), trials_of(agent))
+    });
+    let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -6,6 +6,7 @@ use super::{MAX_HEADERS, Violation};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Framing {
     pub(super) is_http_10: bool,
+    pub(super) is_get: bool,
     pub(super) has_host: bool,
     pub(super) has_upgrade: bool,
     pub(super) is_chunked: bool,
@@ -23,7 +24,7 @@ impl Framing {
         }
         // A folded line begins with a space, so it has no name.
         let colon = memchr::memchr(b':', line).ok_or(Violation::HeaderName)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(Violation::HeaderName);
         }
@@ -33,6 +34,7 @@ impl Framing {
         {
             return Err(Violation::ControlCharacter);
         }
+        let value = trim_spaces(value);
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 if self.has_host {
@@ -63,8 +65,23 @@ impl Framing {
     }
 }
 
-/// Checks a request line; says whether it is HTTP/1.0.
-pub(super) fn is_http_10(line: &[u8]) -> Result<bool, Violation> {
+/// A value without the spaces around it. Tabs stay: they are allowed there, but
+/// not every program takes them for spaces, so no length or coding has them.
+fn trim_spaces(value: &[u8]) -> &[u8] {
+    let start = value.iter().take_while(|byte| **byte == b' ').count();
+    let value = &value[start..];
+    let end = value.iter().rev().take_while(|byte| **byte == b' ').count();
+    &value[..value.len() - end]
+}
+
+/// What a request line says.
+pub(super) struct RequestLine {
+    pub(super) is_http_10: bool,
+    pub(super) is_get: bool,
+}
+
+/// Checks a request line.
+pub(super) fn request_line(line: &[u8]) -> Result<RequestLine, Violation> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target, version) = (parts.next(), parts.next(), parts.next());
     let is_method = method.is_some_and(|m| !m.is_empty() && m.iter().all(|b| is_token(*b)));
@@ -72,11 +89,15 @@ pub(super) fn is_http_10(line: &[u8]) -> Result<bool, Violation> {
     if !is_method || !is_target || parts.next().is_some() {
         return Err(Violation::RequestLine);
     }
-    match version {
-        Some(b"HTTP/1.1") => Ok(false),
-        Some(b"HTTP/1.0") => Ok(true),
-        _ => Err(Violation::RequestLine),
-    }
+    let is_http_10 = match version {
+        Some(b"HTTP/1.1") => false,
+        Some(b"HTTP/1.0") => true,
+        _ => return Err(Violation::RequestLine),
+    };
+    Ok(RequestLine {
+        is_http_10,
+        is_get: method == Some(b"GET"),
+    })
 }
 
 /// RFC 9110, section 5.6.2.

@@ -49,6 +49,7 @@ fn class_09_repeated_and_odd_lengths_are_refused() {
         "",
         "3;",
         "18446744073709551616",
+        "\t3",
         "\u{663}",
     ] {
         let head = format!("{POST}Content-Length: {value}\r\n\r\n");
@@ -66,6 +67,8 @@ fn class_09_odd_transfer_encodings_are_refused() {
         "xchunked",
         "chunked;q=1",
         "\"chunked\"",
+        "\tchunked",
+        "chunked\t",
         "",
     ] {
         let head = format!("{POST}Transfer-Encoding: {value}\r\n\r\n");
@@ -110,7 +113,7 @@ fn class_09_bare_line_ends_and_folded_lines_are_refused() {
             "{line}"
         );
     }
-    for value in ["a\0b", "a\u{1}b", "a\u{7f}b"] {
+    for value in ["a\0b", "a\u{1}b", "a\u{7f}b", "\u{c}a", "a\u{b}"] {
         let head = format!("{POST}X: {value}\r\n\r\n");
         assert_eq!(refused(&head), Violation::ControlCharacter);
     }
@@ -193,7 +196,9 @@ fn class_09_nothing_may_follow_a_request_for_an_upgrade() {
     let early = format!("{upgrade}GET /admin HTTP/1.1\r\n");
     assert_eq!(refused(&early), Violation::EarlyUpgradeBytes);
     let body = upgrade.replace("Host: a", "Host: a\r\nContent-Length: 1");
-    assert_eq!(refused(&body), Violation::UpgradeWithBody);
+    assert_eq!(refused(&body), Violation::Upgrade);
+    let post = upgrade.replace("GET", "POST");
+    assert_eq!(refused(&post), Violation::Upgrade);
 
     let mut guard = WireGuard::new();
     guard.inspect(upgrade.as_bytes()).unwrap();
