@@ -256,7 +256,7 @@ fn ask(ipc: &Path) -> String {
 
 fn answer_follow_ups(markers: &Markers, out: &mut File, folder: &InputFolder) {
     loop {
-        let is_closed = folder.close_request().unwrap().is_some();
+        let is_closed = folder.take_close().unwrap().is_some();
         for file in folder.pending().unwrap() {
             let taken = folder.take(&file).unwrap();
             let HostMessage::Message { text, .. } = &taken.message else {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -164,9 +164,16 @@ impl LineChild {
 
     /// Sends a signal to the child's process group, unless it has been reaped.
     pub(crate) fn signal(&self, signal: Signal) {
-        if let (Some(group), None) = (self.group, &self.ended)
-            && let Err(error) = kill_process_group(group, signal)
-        {
+        let (Some(child), None) = (self.group, &self.ended) else {
+            return;
+        };
+        let mut sent = kill_process_group(child, signal);
+        // The child may have left its group; whom the group's signal has killed
+        // is not hurt by a second one.
+        if sent.is_err() || signal == Signal::KILL {
+            sent = kill_process(child, signal);
+        }
+        if let Err(error) = sent {
             tracing::debug!("cannot signal the agent: {error}");
         }
     }
@@ -176,8 +183,9 @@ impl LineChild {
     pub(crate) async fn next(&mut self) -> ChildEvent {
         loop {
             let deadline = self.ended.map(|(_, deadline)| deadline);
+            // At random: what the child left behind may flood its output, and the
+            // child's end must be seen all the same.
             tokio::select! {
-                biased;
                 line = next_line(&mut self.stdout), if self.stdout.is_some() => match line {
                     Some(line) => return ChildEvent::Line(line),
                     None => self.stdout = None,

@@ -117,10 +117,17 @@ where
         mut writer: tracing_subscriber::fmt::format::Writer<'_>,
         event: &tracing::Event<'_>,
     ) -> std::fmt::Result {
-        write!(writer, "[agent-runner] {}: ", event.metadata().level())?;
-        context
-            .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        let fields = tracing_subscriber::fmt::format::Writer::new(&mut text);
+        context.field_format().format_fields(fields, event)?;
+        // What an agent said may be of several lines, or pretend to be ours.
+        for line in text.lines() {
+            writeln!(
+                writer,
+                "[agent-runner] {}: {line}",
+                event.metadata().level()
+            )?;
+        }
+        Ok(())
     }
 }

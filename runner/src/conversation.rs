@@ -10,7 +10,7 @@ mod effect;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::AgentSessionId;
-use drawbridge_shared::protocol::{ErrorKind, RecordKind, RunRecord};
+use drawbridge_shared::protocol::{RecordKind, RunRecord};
 
 pub(crate) use effect::{Effect, Renewal, Stop};
 
@@ -28,6 +28,8 @@ const MAX_FRUITLESS_STARTS: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Conversation {
     session: Option<AgentSessionId>,
+    /// The conversation to go on with, until the agent names its own.
+    resume: Option<AgentSessionId>,
     state: State,
     /// The host asked for the end.
     closing: bool,
@@ -67,6 +69,7 @@ impl Conversation {
     ) -> (Self, Vec<Effect>) {
         let mut conversation = Self {
             session: None,
+            resume,
             state: State::Resting,
             closing: false,
             renewal: None,
@@ -75,7 +78,7 @@ impl Conversation {
             records: 0,
             last_record_failed: false,
         };
-        let mut effects = vec![Effect::Start(resume)];
+        let mut effects = vec![conversation.start()];
         conversation.state = State::Busy;
         effects.extend(conversation.send(prompt));
         (conversation, effects)
@@ -98,7 +101,7 @@ impl Conversation {
     pub(crate) fn message(&mut self, message: UserMessage) -> Vec<Effect> {
         if self.state == State::Resting {
             self.state = State::Busy;
-            let mut effects = vec![Effect::Start(self.session.clone())];
+            let mut effects = vec![self.start()];
             effects.extend(self.send(message));
             return effects;
         }
@@ -127,7 +130,7 @@ impl Conversation {
     pub(crate) fn compact(&mut self, instructions: Option<String>) -> Vec<Effect> {
         let mut effects = vec![];
         match self.state {
-            State::Resting => effects.push(Effect::Start(self.session.clone())),
+            State::Resting => effects.push(self.start()),
             State::Busy | State::Idle => {}
             State::Closing | State::Stopping { .. } | State::Ended => return vec![],
         }
@@ -173,6 +176,11 @@ impl Conversation {
         self.state == State::Busy || !self.in_flight.is_empty()
     }
 
+    /// Whether something is expected of the agent: work, or its end.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.state == State::Closing || self.is_working()
+    }
+
     /// The agent said something.
     pub(crate) fn agent_event(&mut self, event: AgentEvent) -> Vec<Effect> {
         match event {
@@ -196,9 +204,12 @@ impl Conversation {
                 }
             }
             AgentEvent::Received(id) => self.received(id),
-            AgentEvent::TurnEnd(turn) => vec![self.turn_end(turn)],
-            AgentEvent::SessionLost(_)
-            | AgentEvent::Version(_)
+            AgentEvent::TurnEnd(turn) => self.turn_end(turn),
+            AgentEvent::SessionLost(_) => {
+                self.resume = None;
+                vec![]
+            }
+            AgentEvent::Version(_)
             | AgentEvent::Activity(_)
             | AgentEvent::Notice(_)
             | AgentEvent::Warning(_) => vec![],
@@ -235,6 +246,10 @@ impl Conversation {
         }
     }
 
+    fn start(&self) -> Effect {
+        Effect::Start(self.session.clone().or_else(|| self.resume.clone()))
+    }
+
     fn send(&mut self, message: UserMessage) -> Vec<Effect> {
         self.in_flight.push(message.clone());
         self.state = State::Busy;
@@ -254,24 +269,32 @@ impl Conversation {
         effects
     }
 
-    fn turn_end(&mut self, turn: TurnEnd) -> Effect {
+    fn turn_end(&mut self, turn: TurnEnd) -> Vec<Effect> {
         let mut record = match turn.outcome {
             Outcome::Answer(text) => RunRecord::answer(text, self.session_text()),
             Outcome::Interrupted => {
-                // With this record, the end of a cancelled run is told.
-                if let State::Stopping { owed, why } = &mut self.state {
-                    *owed &= *why != Stop::Cancelled;
+                match &mut self.state {
+                    // With this record, the end of a cancelled run is told.
+                    State::Stopping {
+                        why: Stop::Cancelled,
+                        owed,
+                    } => *owed = false,
+                    // The failure was told before.
+                    State::Stopping {
+                        why: Stop::Stuck, ..
+                    } => return vec![],
+                    _ => {}
                 }
                 let mut record = RunRecord::answer(None, self.session_text());
                 record.details.kind = Some(RecordKind::Interrupted);
                 record
             }
-            Outcome::Failed(failure) => self.failure_record(failure),
+            Outcome::Failed(failure) => failure.record(self.session_text()),
         };
         record.details.usage = turn.usage;
         record.details.cost_usd = turn.cost_usd;
         record.details.turns = turn.model_calls;
-        self.write(record)
+        vec![self.write(record)]
     }
 
     fn close_if_done(&mut self) -> Vec<Effect> {
@@ -289,6 +312,7 @@ impl Conversation {
         match self.renewal.take() {
             Some(Renewal::Clear) => {
                 self.session = None;
+                self.resume = None;
                 vec![self.silent_record(RecordKind::Cleared)]
             }
             _ => vec![],
@@ -298,8 +322,7 @@ impl Conversation {
     fn stopped(&mut self, why: Stop, owed: bool) -> Vec<Effect> {
         let mut effects = vec![];
         if owed && why == Stop::Signal {
-            let failure = Failure::new(ErrorKind::Stopped, "the run was stopped");
-            effects.push(self.failure(failure));
+            effects.push(self.failure(Failure::stopped()));
         } else if why == Stop::Cancelled && (owed || self.records == 0) {
             effects.push(self.silent_record(RecordKind::Interrupted));
         }
@@ -318,7 +341,7 @@ impl Conversation {
         }
         self.fruitless_starts += 1;
         self.state = State::Busy;
-        let mut effects = vec![Effect::Start(self.session.clone())];
+        let mut effects = vec![self.start()];
         let again = self.in_flight.iter().cloned().map(AgentCommand::Send);
         effects.extend(again.map(Effect::Tell));
         effects
@@ -339,14 +362,8 @@ impl Conversation {
     }
 
     fn failure(&mut self, failure: Failure) -> Effect {
-        let record = self.failure_record(failure);
+        let record = failure.record(self.session_text());
         self.write(record)
-    }
-
-    fn failure_record(&self, failure: Failure) -> RunRecord {
-        let mut record = RunRecord::failure(failure.message, self.session_text());
-        record.details.error_kind = Some(failure.kind);
-        record
     }
 
     /// A record without an answer.

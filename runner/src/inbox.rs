@@ -153,17 +153,14 @@ impl Inbox {
     /// Whether the host asked to end this conversation. The request is removed
     /// when it is seen; one that is meant for an earlier run counts for nothing.
     pub(crate) fn take_close(&self) -> bool {
-        let request = match self.folder.close_request() {
+        let request = match self.folder.take_close() {
             Ok(None) => return false,
             Ok(Some(request)) => request,
             Err(error) => {
-                tracing::warn!("cannot read the request to close: {error}");
+                tracing::warn!("cannot take the request to close: {error}");
                 return false;
             }
         };
-        if let Err(error) = self.folder.clear_close() {
-            tracing::warn!("cannot remove the request to close: {error}");
-        }
         let is_ours = match (&request.run_id, &self.run_id) {
             (Some(theirs), Some(ours)) => theirs == ours,
             _ => request.modified >= self.started,

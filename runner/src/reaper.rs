@@ -32,6 +32,9 @@ const KILL_BOUND: Duration = Duration::from_secs(1);
 /// the end of a process wakes the reader sooner.
 const CLEAR_INTERVAL: Duration = Duration::from_millis(20);
 
+/// What a shell says of a process that was killed.
+const KILLED: Exit = Exit::Child(128 + 9);
+
 /// `agent-runner run`: starts `supervise`, waits for its end, clears away all it
 /// left, and ends with its exit code.
 ///
@@ -70,20 +73,22 @@ async fn run(self_command: &SelfCommand, mut signals: Signals) -> anyhow::Result
     release_stdio().context("cannot let go of standard input and output")?;
     let ended = watch(supervise, &mut signals).await;
     clear_descendants(&mut signals).await;
-    Ok(exit_code(ended))
+    Ok(ended.unwrap_or(KILLED))
 }
 
 /// Waits for the end of `supervise`, and makes it come when a signal asks.
 /// `None` when it could not even be killed.
-async fn watch(supervise: Pid, signals: &mut Signals) -> Option<WaitStatus> {
+async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
     let mut deadline: Option<(Instant, Escalation)> = None;
+    let mut last_sent = None;
     loop {
         if let Some(status) = reap().remove(&supervise) {
-            return Some(status);
+            return Some(end_of(status, last_sent));
         }
         tokio::select! {
             wake = signals.next() => if let Wake::Stop(signal) = wake {
                 send(supervise, signal);
+                last_sent = Some(signal);
                 deadline.get_or_insert_with(|| (Instant::now() + STOP_GRACE, Escalation::Kill));
             },
             escalation = passed(deadline) => match escalation {
@@ -190,10 +195,17 @@ fn send(pid: Pid, signal: Signal) {
     }
 }
 
-fn exit_code(ended: Option<WaitStatus>) -> Exit {
-    let exited = ended.and_then(WaitStatus::exit_status);
-    let signal = ended.and_then(WaitStatus::terminating_signal);
-    let code = exited.unwrap_or_else(|| 128 + signal.unwrap_or(Signal::KILL.as_raw()));
+/// How `supervise` has ended, given the last signal it was sent.
+fn end_of(status: WaitStatus, sent: Option<Signal>) -> Exit {
+    let signal = status.terminating_signal();
+    // It handles the signals that it is sent, except in the first moments of
+    // its life, when there is nothing to end yet.
+    if signal.is_some() && signal == sent.map(Signal::as_raw) {
+        return Exit::Interrupted;
+    }
+    let code = status
+        .exit_status()
+        .unwrap_or_else(|| 128 + signal.unwrap_or_default());
     Exit::Child(u8::try_from(code).unwrap_or(u8::MAX))
 }
 

@@ -57,7 +57,20 @@ pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
 }
 
 async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
-    let input = match input::read().await {
+    // Before anything can end the run, so that no signal is missed.
+    let mut signals = match StopSignals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let text = format!("cannot listen for signals: {error}");
+            let failure = Failure::new(ErrorKind::StartUp, text);
+            return refuse(&Output::new(None, false), failure).await;
+        }
+    };
+    let read = tokio::select! {
+        read = input::read() => read,
+        () = signals.next() => return stopped(&Output::new(None, false)).await,
+    };
+    let input = match read {
         Ok(input) => input,
         Err(unreadable) => {
             let nonce = unreadable.nonce.as_ref();
@@ -69,14 +82,6 @@ async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
     let options = input.drawbridge.as_ref();
     let nonce = options.and_then(|options| options.nonce.as_ref());
     let output = Output::new(nonce, options.is_some());
-    // Before anything can end the run, so that no signal is missed.
-    let signals = match StopSignals::listen() {
-        Ok(signals) => signals,
-        Err(error) => {
-            let text = format!("cannot listen for signals: {error}");
-            return refuse(&output, Failure::new(ErrorKind::StartUp, text)).await;
-        }
-    };
     converse(self_command, input, started, output, signals).await
 }
 
@@ -89,11 +94,7 @@ async fn converse(
 ) -> Exit {
     let prepared = tokio::select! {
         prepared = setup::prepare(self_command, input, started) => prepared,
-        () = signals.next() => {
-            let failure = Failure::new(ErrorKind::Stopped, "the run was stopped");
-            refuse(&output, failure).await;
-            return Exit::Interrupted;
-        }
+        () = signals.next() => return stopped(&output).await,
     };
     match prepared {
         Ok(Beginning::Run(setup)) => {
@@ -115,9 +116,13 @@ async fn converse(
 /// Writes an error record instead of a conversation.
 async fn refuse(output: &Output, failure: Failure) -> Exit {
     tracing::error!("{}", failure.message);
-    let mut record = RunRecord::failure(failure.message, None);
-    record.details.error_kind = Some(failure.kind);
-    write_last(output, record, Exit::AgentFailed).await
+    write_last(output, failure.record(None), Exit::AgentFailed).await
+}
+
+/// Ends a run that was stopped before its conversation began.
+async fn stopped(output: &Output) -> Exit {
+    let record = Failure::stopped().record(None);
+    write_last(output, record, Exit::Interrupted).await
 }
 
 async fn write_last(output: &Output, record: RunRecord, exit: Exit) -> Exit {
@@ -194,7 +199,7 @@ impl Supervisor {
         let commands = self.agent.as_ref().map(|agent| agent.commands.clone());
         let is_working = has_agent && self.conversation.is_working();
         let stop_deadline = self.stop_deadline;
-        let watches = is_working && stop_deadline.is_none();
+        let watches = has_agent && self.conversation.is_awaited() && stop_deadline.is_none();
         tokio::select! {
             () = self.signals.next() => self.conversation.stop(Stop::Signal),
             event = next_event(&mut self.agent), if has_agent => match event {
@@ -269,7 +274,6 @@ impl Supervisor {
             let has_room = self.conversation.has_room();
             match self.inbox.take(has_room) {
                 Some(Incoming::Message(message)) => {
-                    self.watchdog.sign_of_life(Instant::now());
                     effects.extend(self.conversation.message(message));
                 }
                 Some(Incoming::Request(request)) => effects.extend(self.request(request)),
@@ -315,10 +319,16 @@ impl Supervisor {
                         resume,
                         ..self.spec.clone()
                     };
-                    self.watchdog.sign_of_life(Instant::now());
+                    self.watchdog.restart(Instant::now());
                     self.agent = Some(Agent::start(spec));
                 }
-                Effect::Tell(command) => self.outbox.push_back(command),
+                Effect::Tell(command) => {
+                    // Whatever it is given to do, its time begins now.
+                    if command != AgentCommand::Interrupt {
+                        self.watchdog.sign_of_life(Instant::now());
+                    }
+                    self.outbox.push_back(command);
+                }
                 Effect::Stop => {
                     self.outbox.clear();
                     self.stop_deadline = Some(Instant::now() + STOP_DEADLINE);

@@ -56,6 +56,11 @@ impl Watchdog {
         }
     }
 
+    /// A new process of the agent begins; what the last one did is over.
+    pub(crate) fn restart(&mut self, now: Instant) {
+        *self = Self::new(self.limit, now);
+    }
+
     /// The agent gave a sign of life, or has just been given work.
     pub(crate) fn sign_of_life(&mut self, now: Instant) {
         self.last_sign = now;
@@ -179,6 +184,18 @@ mod tests {
             "noise is no end"
         );
         assert_eq!(dog.alarm(start + 2 * MINUTE), Alarm::GiveUp);
+    }
+
+    #[test]
+    fn a_new_process_has_neither_the_tools_nor_the_alarm_of_the_last_one() {
+        let start = Instant::now();
+        let mut dog = Watchdog::new(MINUTE, start);
+        dog.event(&tool("long", Some(10 * MINUTE)), start);
+        dog.alarm(start + 11 * MINUTE);
+        dog.restart(start + 12 * MINUTE);
+        assert_eq!(dog.tool_in_flight(), None);
+        assert_eq!(dog.deadline(), start + 13 * MINUTE);
+        assert_eq!(dog.alarm(start + 13 * MINUTE), Alarm::Interrupt);
     }
 
     #[test]

@@ -54,6 +54,10 @@ const TESTS: &[(&str, fn())] = &[
         a_killed_supervise_gives_128_plus_n,
     ),
     (
+        "one_that_dies_of_the_forwarded_signal_was_interrupted",
+        one_that_dies_of_the_forwarded_signal_was_interrupted,
+    ),
+    (
         "a_storm_of_orphans_leaves_no_zombie",
         a_storm_of_orphans_leaves_no_zombie,
     ),
@@ -184,6 +188,14 @@ fn a_killed_supervise_gives_128_plus_n() {
     assert_eq!(Outer::start("kill -6 $$", &[]).status().code(), Some(134));
 }
 
+/// A signal may come before `supervise` handles any.
+fn one_that_dies_of_the_forwarded_signal_was_interrupted() {
+    let mut outer = Outer::start("echo $$; exec sleep 1000", &[]);
+    outer.read_pid();
+    kill_process(outer.pid, Signal::TERM).unwrap();
+    assert_eq!(outer.status().code(), Some(130));
+}
+
 fn a_storm_of_orphans_leaves_no_zombie() {
     let script = "
         i=0; while [ $i -lt 500 ]; do (sh -c 'exit 3' & ) ; i=$((i+1)); done
@@ -254,7 +266,7 @@ fn the_end_of_the_parent_stops_the_run() {
 
 fn the_outer_process_holds_no_pipe() {
     let mut outer = Outer::start(
-        "echo $$; exec <&- >&-; trap 'exit 0' TERM; sleep 1000 & wait",
+        "echo $$; trap 'exit 0' TERM; exec <&- >&-; sleep 1000 & wait",
         &[],
     );
     outer.read_pid();

@@ -360,6 +360,10 @@ impl Claude {
         let repeats = report.status.code() == Some(1) && self.last_result_failed && !self.busy;
         if report.status.success() || repeats {
             tell_received(self.receipts.ended_well(), link).await;
+            if self.has_spoken && !self.receipts.turn_is_open() {
+                // Its last result was its last word; it need not say so.
+                link.tell(AgentEvent::Idle).await;
+            }
             return Ok(End::Done);
         }
         let words = report.in_words("Claude Code");

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use drawbridge_shared::env;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::{
-    AgentKind, AgentOptions, AuthMode, ErrorKind, TranscriptLimits, Usage,
+    AgentKind, AgentOptions, AuthMode, ErrorKind, RunRecord, TranscriptLimits, Usage,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -254,6 +254,17 @@ impl Failure {
 
     pub(crate) fn crash(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Crash, message)
+    }
+
+    pub(crate) fn stopped() -> Self {
+        Self::new(ErrorKind::Stopped, "the run was stopped")
+    }
+
+    /// The record that reports it.
+    pub(crate) fn record(self, session: Option<String>) -> RunRecord {
+        let mut record = RunRecord::failure(self.message, session);
+        record.details.error_kind = Some(self.kind);
+        record
     }
 }
 

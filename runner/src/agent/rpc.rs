@@ -12,6 +12,9 @@ use super::Failure;
 use crate::SelfCommand;
 use crate::child::{ChildEvent, ChildSpec, ExitReport, Line, LineChild, StopLadder, program_name};
 
+/// Notifications that are kept from before the conversation.
+const MAX_OTHERS: usize = 100;
+
 /// The agent's process, and the ids of our requests to it.
 pub(super) struct Peer {
     child: LineChild,
@@ -185,7 +188,10 @@ impl Peer {
                 Incoming::Response(id, result) if id == wanted => return Ok(result),
                 Incoming::Response(..) => {}
                 Incoming::Request { id, method, .. } => self.refuse(&id, &method)?,
-                Incoming::Notification { method, params } => others.push((method, params)),
+                Incoming::Notification { method, params } if others.len() < MAX_OTHERS => {
+                    others.push((method, params));
+                }
+                Incoming::Notification { .. } => {}
                 Incoming::Exited(report) => {
                     let text = report.in_words(&self.program);
                     return Err(Failure::new(ErrorKind::StartUp, text));

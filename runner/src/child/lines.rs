@@ -40,7 +40,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if bytes.is_empty() {
                 return Ok((self.length > 0).then(|| self.end_line()));
             }
-            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', bytes);
             let text = &bytes[..end.unwrap_or(bytes.len())];
             let room = self.limit.saturating_sub(self.line.len());
             self.line.extend_from_slice(&text[..text.len().min(room)]);

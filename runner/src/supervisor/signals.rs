@@ -4,9 +4,9 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGHUP.
+/// SIGTERM, SIGINT, SIGHUP and SIGQUIT.
 #[derive(Debug)]
-pub(super) struct StopSignals([Signal; 3]);
+pub(super) struct StopSignals([Signal; 4]);
 
 impl StopSignals {
     pub(super) fn listen() -> io::Result<Self> {
@@ -14,16 +14,18 @@ impl StopSignals {
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
             signal(SignalKind::hangup())?,
+            signal(SignalKind::quit())?,
         ]))
     }
 
     /// Waits for the next one.
     pub(super) async fn next(&mut self) {
-        let [terminate, interrupt, hangup] = &mut self.0;
+        let [terminate, interrupt, hangup, quit] = &mut self.0;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hangup.recv() => {}
+            _ = quit.recv() => {}
         }
     }
 }

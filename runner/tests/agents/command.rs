@@ -1,6 +1,9 @@
 //! The `command` agent.
 
+use std::process::ExitCode;
+
 use crate::harness::{Group, eventually};
+use crate::noise;
 
 crate::tests![
     the_answer_is_what_the_program_prints,
@@ -107,4 +110,14 @@ fn as_ordinary_user(script: &str) -> String {
     } else {
         script.to_owned()
     }
+}
+
+/// A program that makes noise before it answers.
+pub(crate) fn stand_in(scenario: &str) -> ExitCode {
+    let prompt = std::io::read_to_string(std::io::stdin()).unwrap();
+    if let Some(kind) = scenario.strip_prefix("noise-") {
+        noise::make(kind);
+    }
+    println!("Reply to: {prompt}");
+    ExitCode::SUCCESS
 }

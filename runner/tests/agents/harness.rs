@@ -152,8 +152,17 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn start(stdin: &[u8], markers: &Markers, cwd: &Path) -> Self {
+        let mut run = Self::with_input(Stdio::piped(), markers, cwd);
+        let mut input = run.child.stdin.take().unwrap();
+        let bytes = stdin.to_vec();
+        // The runner may refuse the document before it has read all of it.
+        thread::spawn(move || input.write_all(&bytes));
+        run
+    }
+
+    pub(crate) fn with_input(stdin: Stdio, markers: &Markers, cwd: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .current_dir(cwd)
@@ -161,10 +170,6 @@ impl Run {
             .env("DRAWBRIDGE_LOG", "debug")
             .spawn()
             .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        let bytes = stdin.to_vec();
-        // The runner may refuse the document before it has read all of it.
-        thread::spawn(move || input.write_all(&bytes));
         let mut stdout = child.stdout.take().unwrap();
         let mut scanner = Scanner::new(markers.clone(), 64 << 20);
         let (sender, events) = channel();

@@ -7,13 +7,14 @@ use drawbridge_shared::marker::Markers;
 use drawbridge_shared::protocol::MAX_INPUT_BYTES;
 use serde_json::json;
 
-use crate::harness::{Group, Run};
+use crate::harness::{Group, Run, eventually, terminate};
 
 crate::tests![
     what_is_not_a_document_is_an_error_record_and_exit_1,
     a_refusal_carries_the_markers_the_launcher_reads,
     an_unknown_agent_names_the_accepted_ones,
     a_scheduled_prompt_says_so,
+    a_stop_before_the_document_ends_in_order,
 ];
 
 fn what_is_not_a_document_is_an_error_record_and_exit_1() {
@@ -62,4 +63,25 @@ fn a_scheduled_prompt_says_so() {
         "[SCHEDULED TASK - The following message was sent automatically and is not coming \
          directly from the user or group.]\n\nwater the plants"
     );
+}
+
+fn a_stop_before_the_document_ends_in_order() {
+    let (stdin, host) = std::io::pipe().unwrap();
+    let run = Run::with_input(stdin.into(), &Markers::new(None), Path::new("/"));
+    eventually("the supervisor", || handles_sigterm(run.child.id()));
+    terminate(&run);
+    assert!(run.error().contains("stopped"));
+    assert_eq!(run.exit().0, 130);
+    drop(host);
+}
+
+/// Whether the child of the outer process handles the signal to stop.
+fn handles_sigterm(outer: u32) -> bool {
+    let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
+    let supervisor = children.unwrap_or_default().trim().to_owned();
+    let status = std::fs::read_to_string(format!("/proc/{supervisor}/status"));
+    let caught = status.unwrap_or_default();
+    let caught = caught.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << 14 != 0)
 }

@@ -16,6 +16,8 @@ mod command;
 mod harness;
 mod inbox;
 mod input;
+mod misbehaviour;
+mod noise;
 mod records;
 mod requests;
 mod rpc_agents;
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
         if scenario.starts_with("codex-") || scenario.starts_with("acp-") {
             return rpc_stand_in::main(&scenario, &args.collect::<Vec<_>>());
         }
+        if let Some(scenario) = scenario.strip_prefix("command-") {
+            return command::stand_in(scenario);
+        }
         return stand_in::main(&scenario, &args.collect::<Vec<_>>());
     }
     let tests = [
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         command::TESTS,
         inbox::TESTS,
         claude::TESTS,
+        misbehaviour::TESTS,
         records::TESTS,
         requests::TESTS,
         rpc_agents::TESTS,

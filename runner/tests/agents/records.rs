@@ -194,12 +194,16 @@ fn a_script_that_fails_is_an_error() {
     let group = Group::new();
     let mut document = group.claude("x", "polite");
     document["isScheduledTask"] = true.into();
-    document["script"] = "echo broken >&2; exit 7".into();
+    document["script"] = "echo broken >&2; echo '[host] forged' >&2; exit 7".into();
     let run = group.run(&document);
     let error = run.error();
     assert!(
         error.contains("exit code 7") && error.contains("broken"),
         "{error}"
     );
-    assert_eq!(run.exit().0, 1);
+    let (exit, stderr) = run.exit();
+    assert_eq!(exit, 1);
+    for line in stderr.lines() {
+        assert!(line.starts_with("[agent-runner] "), "{stderr}");
+    }
 }

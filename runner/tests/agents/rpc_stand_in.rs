@@ -8,6 +8,8 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::noise;
+
 pub(crate) const SESSION: &str = "01a1fbbd-d35a-7232-ba32-000000000001";
 
 pub(crate) fn main(scenario: &str, flags: &[String]) -> ExitCode {
@@ -45,6 +47,7 @@ impl StandIn {
                     eprintln!("no licence");
                     return ExitCode::from(3);
                 }
+                "initialize" if self.scenario == "silent-start" => noise::silence(),
                 "initialize" => self.answer(id, &self.hello()),
                 "thread/start" => self.answer(id, &json!({"thread": {"id": SESSION}})),
                 "session/new" => self.answer(id, &json!({"sessionId": SESSION})),
@@ -112,6 +115,7 @@ impl StandIn {
                 Waited::Closed => return Some(ExitCode::SUCCESS),
             },
             "asks" => self.ask(),
+            "result-first" => self.end_another_turn(),
             "flood" => flood(),
             "grandchild" => {
                 let mut shell = Command::new("sh");
@@ -120,11 +124,26 @@ impl StandIn {
                     .stdin(Stdio::null());
                 script.status().unwrap();
             }
-            _ => {}
+            scenario => {
+                if let Some(kind) = scenario.strip_prefix("noise-") {
+                    noise::make(kind);
+                }
+            }
         }
         self.tool_and_answer(&texts);
         self.end(id, "completed", "end_turn");
         None
+    }
+
+    /// Reports the end of a turn that nobody has begun.
+    fn end_another_turn(&self) {
+        if self.is_codex {
+            let turn = json!({"id": "turn-99", "items": [], "status": "completed"});
+            let params = json!({"threadId": SESSION, "turn": turn});
+            self.say("turn/completed", &params);
+        } else {
+            self.answer(&json!(9999), &json!({"stopReason": "end_turn"}));
+        }
     }
 
     /// Waits for what comes in mid-turn.

@@ -181,34 +181,33 @@ impl InputFolder {
         fs::remove_file(self.taken.join(&file.name))
     }
 
-    /// The host's request to end the conversation, if there is one.
+    /// Takes the host's request to end the conversation, if there is one.
+    ///
+    /// It is moved away before it is looked at: a request that is written in
+    /// the meantime is then a file of its own, and is not removed unseen.
     ///
     /// # Errors
-    /// The folder cannot be read.
-    pub fn close_request(&self) -> io::Result<Option<CloseRequest>> {
-        let path = self.input.join(CLOSE);
-        let metadata = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata,
+    /// It cannot be moved; it is still there.
+    pub fn take_close(&self) -> io::Result<Option<CloseRequest>> {
+        let name = OsStr::new(CLOSE);
+        let name = match move_to_free_name(&self.input.join(name), &self.taken, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            moved => moved?,
         };
-        Ok(Some(CloseRequest {
+        let path = self.taken.join(&name);
+        let metadata = fs::symlink_metadata(&path)?;
+        if !metadata.is_file() {
+            self.reject(&name, "not a regular file".to_owned())?;
+            return Ok(None);
+        }
+        let request = CloseRequest {
             run_id: read_regular_file(&path, 100)
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse().ok()),
             modified: metadata.modified()?,
-        }))
-    }
-
-    /// Removes the request to end the conversation.
-    ///
-    /// # Errors
-    /// The file cannot be removed.
-    pub fn clear_close(&self) -> io::Result<()> {
-        match fs::remove_file(self.input.join(CLOSE)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        };
+        fs::remove_file(&path)?;
+        Ok(Some(request))
     }
 
     fn reject(&self, name: &OsStr, reason: String) -> io::Result<Refusal> {

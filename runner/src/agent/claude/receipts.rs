@@ -16,6 +16,8 @@ pub(super) struct Receipts {
     unconfirmed: Vec<UserMessage>,
     completed: BTreeSet<MessageId>,
     turn_is_open: bool,
+    /// Turns that have ended since all messages were confirmed.
+    ended_turns: usize,
     /// This version reports the life of messages.
     reports: bool,
 }
@@ -48,6 +50,7 @@ impl Receipts {
 
     pub(super) fn turn_ends(&mut self) -> Vec<MessageId> {
         self.turn_is_open = false;
+        self.ended_turns += 1;
         self.confirm_completed()
     }
 
@@ -62,9 +65,21 @@ impl Receipts {
         }
     }
 
-    /// The process has ended in order.
+    /// Whether a turn runs, as far as its begin and its result tell.
+    pub(super) const fn turn_is_open(&self) -> bool {
+        self.turn_is_open
+    }
+
+    /// The process has ended in order. Where nothing is reported a turn for each
+    /// message is the proof; without it the next process gets them all.
     pub(super) fn ended_well(&mut self) -> Vec<MessageId> {
-        self.idle()
+        if self.reports || self.turn_is_open {
+            return self.confirm_completed();
+        }
+        if self.ended_turns >= self.unconfirmed.len() {
+            return self.confirm_all();
+        }
+        vec![]
     }
 
     pub(super) fn take_unconfirmed(&mut self) -> Vec<UserMessage> {
@@ -85,9 +100,50 @@ impl Receipts {
     }
 
     fn confirm_all(&mut self) -> Vec<MessageId> {
+        self.ended_turns = 0;
         self.take_unconfirmed()
             .iter()
             .map(|message| message.id)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(receipts: &mut Receipts) -> MessageId {
+        let message = UserMessage {
+            id: MessageId::random(),
+            text: "x".to_owned(),
+        };
+        receipts.sent(message.clone());
+        message.id
+    }
+
+    #[test]
+    fn a_folded_message_counts_when_its_turn_has_ended() {
+        let mut receipts = Receipts::default();
+        let (first, second) = (sent(&mut receipts), sent(&mut receipts));
+        receipts.turn_begins();
+        assert_eq!(receipts.lifecycle(second, "completed"), []);
+        assert_eq!(receipts.lifecycle(first, "started"), []);
+        assert_eq!(receipts.turn_ends(), [second]);
+        assert_eq!(receipts.lifecycle(first, "completed"), [first]);
+    }
+
+    /// A process that ends without a word has taken nothing.
+    #[test]
+    fn silence_confirms_nothing_at_the_end_of_the_process() {
+        let mut receipts = Receipts::default();
+        let (first, second) = (sent(&mut receipts), sent(&mut receipts));
+        assert_eq!(receipts.ended_well(), []);
+        receipts.turn_begins();
+        assert_eq!(receipts.ended_well(), [], "in the middle of a turn");
+        receipts.turn_ends();
+        assert_eq!(receipts.ended_well(), [], "one turn for two messages");
+        receipts.turn_begins();
+        receipts.turn_ends();
+        assert_eq!(receipts.ended_well(), [first, second]);
     }
 }

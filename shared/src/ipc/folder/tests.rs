@@ -146,22 +146,69 @@ fn a_message_that_is_too_large_is_kept() {
 }
 
 #[test]
-fn close_is_seen_and_cleared() {
+fn a_request_to_close_is_taken_once() {
     let ipc = Ipc::new();
-    assert_eq!(ipc.folder.close_request().unwrap(), None);
+    assert_eq!(ipc.folder.take_close().unwrap(), None);
     fs::write(ipc.path(CLOSE), "").unwrap();
-    let request = ipc.folder.close_request().unwrap().unwrap();
+    let request = ipc.folder.take_close().unwrap().unwrap();
     assert_eq!(request.run_id, None);
-    ipc.folder.clear_close().unwrap();
-    ipc.folder.clear_close().unwrap();
-    assert_eq!(ipc.folder.close_request().unwrap(), None);
+    assert_eq!(ipc.folder.take_close().unwrap(), None);
+    assert_eq!(ipc.folder.recover().unwrap(), 0, "nothing is left of it");
 }
 
 #[test]
-fn close_says_which_run_it_is_for() {
+fn a_request_to_close_says_which_run_it_is_for() {
     let ipc = Ipc::new();
     fs::write(ipc.path(CLOSE), "run-0011223344556677\n").unwrap();
-    let request = ipc.folder.close_request().unwrap().unwrap();
+    let request = ipc.folder.take_close().unwrap().unwrap();
     let run_id = request.run_id.map(|id| id.to_string());
     assert_eq!(run_id.as_deref(), Some("run-0011223344556677"));
+}
+
+/// A runner that is killed in between has moved the request, and not judged it.
+#[test]
+fn a_request_to_close_that_was_moved_only_is_there_again_with_its_age() {
+    let ipc = Ipc::new();
+    fs::write(ipc.path(CLOSE), "").unwrap();
+    let written = fs::metadata(ipc.path(CLOSE)).unwrap().modified().unwrap();
+    fs::rename(ipc.path(CLOSE), ipc.path(TAKEN).join(CLOSE)).unwrap();
+    assert_eq!(ipc.folder.recover().unwrap(), 1);
+    let request = ipc.folder.take_close().unwrap().unwrap();
+    assert_eq!(request.modified, written);
+}
+
+#[test]
+fn a_folder_is_no_request_to_close() {
+    let ipc = Ipc::new();
+    fs::create_dir(ipc.path(CLOSE)).unwrap();
+    assert_eq!(ipc.folder.take_close().unwrap(), None);
+    assert!(ipc.path(REJECTED).join(CLOSE).is_dir());
+}
+
+/// A host may replace a stale request in the moment in which it is looked at.
+#[test]
+fn a_fresh_request_to_close_is_not_removed_with_a_stale_one() {
+    let ipc = Ipc::new();
+    let (seen, last_seen) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let ipc = &ipc;
+        let host = scope.spawn(move || {
+            let deadline = std::time::Duration::from_secs(30);
+            for number in 0..500 {
+                for age in ["stale", "fresh"] {
+                    let next = ipc.path("next");
+                    fs::write(&next, format!("{age}-{number:010}")).unwrap();
+                    fs::rename(next, ipc.path(CLOSE)).unwrap();
+                }
+                let fresh = format!("fresh-{number:010}");
+                while last_seen.recv_timeout(deadline).unwrap() != fresh {}
+            }
+        });
+        while !host.is_finished() {
+            if let Some(request) = ipc.folder.take_close().unwrap() {
+                // The host may have seen what it waits for, and be done.
+                let _ = seen.send(request.run_id.unwrap().to_string());
+            }
+        }
+    });
 }
