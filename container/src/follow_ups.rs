@@ -1,14 +1,15 @@
 //! Follow-up messages from standard input: typed by a person, or as NDJSON.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 
+use bytes::BytesMut;
 use drawbridge_shared::ipc::{HostMessage, MAX_MESSAGE_BYTES};
 use drawbridge_shared::protocol::MAX_INPUT_BYTES;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::codec::{Decoder, FramedRead, LinesCodec, LinesCodecError};
 
 use crate::error::{Context, Error, Result};
 use crate::ipc::{Reply, Snapshot};
@@ -53,7 +54,7 @@ impl Source {
             Self::None
         } else if json {
             Self::Ndjson
-        } else if std::io::stdin().is_terminal() {
+        } else if io::stdin().is_terminal() {
             Self::Terminal
         } else {
             Self::None
@@ -78,11 +79,11 @@ impl Source {
 
 async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<FollowUp>) {
     let limit = usize::try_from(MAX_MESSAGE_BYTES).unwrap_or(usize::MAX);
-    let codec = LinesCodec::new_with_max_length(limit);
-    let mut lines = FramedRead::new(tokio::io::stdin(), codec);
+    let mut lines = FramedRead::new(tokio::io::stdin(), Lines::up_to(limit));
     while let Some(line) = lines.next().await {
         let follow_up = match line {
-            Ok(line) => parse(line),
+            Ok(Ok(line)) => parse(line),
+            Ok(Err(error)) => Some(FollowUp::Invalid(error.to_string())),
             Err(error) => Some(FollowUp::Invalid(error.to_string())),
         };
         let Some(follow_up) = follow_up else {
@@ -93,6 +94,29 @@ async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<
         }
     }
     let _ = sender.send(FollowUp::Close).await;
+}
+
+/// Lines, among them those that are too long or not Unicode: an error of the
+/// decoder itself would end the stream, and lose the lines behind it.
+struct Lines(LinesCodec);
+
+impl Lines {
+    fn up_to(max_bytes: usize) -> Self {
+        Self(LinesCodec::new_with_max_length(max_bytes))
+    }
+}
+
+impl Decoder for Lines {
+    type Item = Result<String, LinesCodecError>;
+    type Error = io::Error;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        Ok(self.0.decode(bytes).transpose())
+    }
+
+    fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        Ok(self.0.decode_eof(bytes).transpose())
+    }
 }
 
 fn typed(line: String) -> Option<FollowUp> {
@@ -147,7 +171,7 @@ pub(crate) fn read_prompt(prompt: &str) -> Result<String> {
     let text = if prompt == "-" {
         let mut text = String::new();
         let limit = MAX_INPUT_BYTES as u64 / 2;
-        std::io::stdin()
+        io::stdin()
             .lock()
             .take(limit + 1)
             .read_to_string(&mut text)
@@ -197,6 +221,15 @@ mod tests {
             Some(FollowUp::Snapshot(Snapshot::default()))
         );
         assert_eq!(ndjson("  ".to_owned()), None);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_cannot_be_read_does_not_end_the_others() {
+        let bytes = &b"one\n\xff\ntwo\nfar too long\nthree"[..];
+        let lines = FramedRead::new(bytes, Lines::up_to(5));
+        let lines: Vec<_> = lines.map(|line| line.unwrap().ok()).collect().await;
+        let expected = [Some("one"), None, Some("two"), None, Some("three")];
+        assert_eq!(lines, expected.map(|line| line.map(str::to_owned)));
     }
 
     #[test]
