@@ -220,15 +220,23 @@ impl DeadRun {
         let lock = File::options().write(true).open(path.join("lock"));
         let lock = match lock {
             Ok(lock) => lock.try_lock().is_ok().then_some(lock)?,
-            Err(_) => {
-                remove_if_abandoned(&path);
+            Err(error) => {
+                // For any other reason, whether it is dead is not known.
+                if error.kind() == io::ErrorKind::NotFound {
+                    remove_if_abandoned(&path);
+                }
                 return None;
             }
         };
-        let record = fs::read(path.join("run.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+        let record = match fs::read(path.join("run.json")) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            // Its launcher died before it started anything.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => RunRecord::default(),
+            Err(error) => {
+                tracing::warn!("{id} is left for later: {error}");
+                return None;
+            }
+        };
         Some(Self {
             id,
             record,

@@ -1,3 +1,5 @@
+use std::time::{Duration, SystemTime};
+
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::AgentKind;
@@ -50,6 +52,27 @@ fn a_run_without_its_launcher_is_found_once_with_what_it_started() {
     assert!(state.dead_runs().unwrap().is_empty(), "it is being cleaned");
     dead.into_iter().for_each(DeadRun::remove);
     assert_eq!(fs::read_dir(state.runs()).unwrap().count(), 0);
+}
+
+/// As when this program has no file descriptor left.
+#[test]
+fn a_run_whose_files_cannot_be_opened_now_is_left_alone() {
+    let (_folder, state) = state();
+    let two_hours_ago = SystemTime::now() - Duration::from_secs(7200);
+    for name in ["lock", "run.json"] {
+        let id = RunId::random().unwrap();
+        let mut run = state.new_run(&id).unwrap();
+        run.keep();
+        let path = state.runs().join(id.as_str());
+        fs::remove_file(path.join(name)).unwrap();
+        fs::create_dir(path.join(name)).unwrap();
+        File::open(&path)
+            .unwrap()
+            .set_modified(two_hours_ago)
+            .unwrap();
+        assert!(state.dead_runs().unwrap().is_empty(), "{name}");
+        assert!(path.exists(), "{name}");
+    }
 }
 
 #[test]
