@@ -173,13 +173,18 @@ impl Folder {
         fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Removes a file or an empty folder; one that is not there is fine.
+    /// Removes a file or an empty folder; one that is not there is fine. A folder
+    /// with something in it gets a name that means nothing: it may be deeper than
+    /// there are descriptors to follow it.
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
-        let removed = match fs::unlinkat(&self.0, name, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR),
-            other => other,
-        };
+        let mut removed = fs::unlinkat(&self.0, name, AtFlags::empty());
+        if let Err(Errno::ISDIR | Errno::PERM) = removed {
+            removed = fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR);
+        }
         match removed {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                Ok(fs::renameat(&self.0, name, &self.0, temporary_name()?)?)
+            }
             Err(Errno::NOENT) | Ok(()) => Ok(()),
             Err(error) => Err(error.into()),
         }

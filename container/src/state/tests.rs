@@ -128,6 +128,21 @@ fn messages_go_to_the_input_folder_and_a_stale_close_is_removed() {
 }
 
 #[test]
+fn folders_in_the_place_of_files_do_not_close_a_group_for_good() {
+    let (_folder, state) = state();
+    let name = "main".parse().unwrap();
+    let group = state.group(&name).unwrap();
+    for file in ["heartbeat.json", "input/_close"] {
+        fs::create_dir_all(group.ipc().join(file).join("x/y")).unwrap();
+    }
+    drop(group);
+    let group = state.group(&name).unwrap();
+    assert!(!group.reached_agent());
+    group.close(&RunId::random().unwrap()).unwrap();
+    assert!(group.ipc().join("input/_close").is_file());
+}
+
+#[test]
 fn a_process_is_not_mistaken_for_a_later_one_with_its_id() {
     let pid = i32::try_from(std::process::id()).unwrap();
     let me = ProcessRef::of(pid).unwrap();
