@@ -10,6 +10,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use drawbridge_proxy::config::Preset;
 use drawbridge_runner::SelfCommand;
 use drawbridge_shared::env;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -113,12 +114,7 @@ impl Argv {
     /// The command of a tool that builds something: such tools take settings
     /// from all over the environment, but have no use for our credentials.
     pub(crate) fn tool_command(&self) -> Command {
-        let credentials = [
-            env::ANTHROPIC_API_KEY,
-            env::ANTHROPIC_AUTH_TOKEN,
-            env::CLAUDE_CODE_OAUTH_TOKEN,
-        ];
-        self.command(|name| !credentials.iter().any(|secret| name == *secret))
+        self.command(|name| !is_credential(name))
     }
 
     fn command(&self, is_allowed: impl Fn(&OsStr) -> bool) -> Command {
@@ -135,6 +131,12 @@ impl Argv {
             .kill_on_drop(true);
         command
     }
+}
+
+/// Whether a variable holds what the proxy injects.
+fn is_credential(name: &OsStr) -> bool {
+    let known = Preset::ALL.into_iter().flat_map(Preset::variables);
+    name == env::ANTHROPIC_AUTH_TOKEN || known.into_iter().any(|known| name == *known)
 }
 
 /// How a helper program ended, and what it said.
@@ -330,5 +332,25 @@ impl LogTail {
     /// Whether the runner itself has logged something.
     pub(crate) const fn shows_the_runner(&self) -> bool {
         self.shows_the_runner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_22_no_tool_inherits_a_vendors_key() {
+        for name in [
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "OPENAI_API_KEY",
+            "GEMINI_API_KEY",
+            "GITHUB_TOKEN",
+        ] {
+            assert!(is_credential(name.as_ref()), "{name}");
+        }
+        assert!(!is_credential("PATH".as_ref()));
     }
 }

@@ -119,6 +119,15 @@ pub(super) const GITHUB_GIT: Defaults = Defaults {
 };
 
 impl Preset {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Anthropic,
+        Self::Openai,
+        Self::Gemini,
+        Self::Github,
+        Self::Generic,
+    ];
+
     /// Name of the route, unless the configuration gives another; a generic
     /// route has none.
     #[must_use]
