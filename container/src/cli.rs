@@ -8,9 +8,13 @@ use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
 
 use crate::config::{Key, TypedSettings};
+use crate::dead_letter::DeadLetterCommand;
 use crate::demo::DemoArgs;
 use crate::doctor::DoctorArgs;
 use crate::image::BuildArgs;
+use crate::serve::{
+    CloseArgs, EventsArgs, InterruptArgs, ListArgs, SendArgs, ServeArgs, SubmitArgs,
+};
 
 /// Runs coding agents in sealed containers that hold no keys.
 #[derive(Debug, Parser)]
@@ -32,6 +36,26 @@ pub(crate) enum Command {
     BuildImage(BuildArgs),
     /// Check all that a run needs, from outside and from inside a container.
     Doctor(Box<DoctorArgs>),
+    /// Be a launcher that is left running: take submissions, run a few at a
+    /// time, and keep what cannot be done.
+    Serve(Box<ServeArgs>),
+    /// Hand work to the `serve` of this state folder.
+    Submit(Box<SubmitArgs>),
+    /// Send a message to a live run, or to a group.
+    Send(SendArgs),
+    /// Show what waits, runs and has ended.
+    List(ListArgs),
+    /// Print events as NDJSON.
+    Events(EventsArgs),
+    /// End a conversation, or take a submission out of the queue.
+    Close(CloseArgs),
+    /// Stop the present turn of a live run.
+    Interrupt(InterruptArgs),
+    /// Look at what failed for good.
+    DeadLetter {
+        #[command(subcommand)]
+        command: DeadLetterCommand,
+    },
     /// Remove what killed runs left behind.
     Clean,
     /// Look at the configuration.

@@ -9,13 +9,14 @@ use drawbridge_shared::protocol::AgentKind;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::cli::{ConfigCommand, RunArgs, SettingArgs};
-use crate::config::{Layers, RunSettings, Shown};
+use crate::config::{Layers, RunSettings, Shown, TypedSettings};
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::ipc::{self, Handler, Responder};
 use crate::launch::{Request, launch};
 use crate::state::State;
+use crate::submission::{Overlay, Submission};
 use crate::{block_on, credentials, orphans, output};
 
 /// `drawbridge run`.
@@ -37,7 +38,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
 
 /// Keeps other processes of this user from reading the key out of this one,
 /// its environment included.
-fn hide_memory() {
+pub(crate) fn hide_memory() {
     #[cfg(target_os = "linux")]
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         tracing::warn!("other processes of yours can read this one's memory: {error}");
@@ -45,7 +46,7 @@ fn hide_memory() {
 }
 
 /// Settings and credentials, as every run resolves them.
-pub(crate) fn settle(flags: &SettingArgs) -> Result<(RunSettings, Result<ProxyConfig>)> {
+pub(crate) fn settle(flags: &dyn TypedSettings) -> Result<(RunSettings, Result<ProxyConfig>)> {
     let environment = observe()?;
     let file = find_file(&environment)?;
     let (settings, _) = resolve(flags, &environment, file.as_ref())?;
@@ -71,15 +72,7 @@ fn request(args: &RunArgs) -> Result<Request> {
         .map(str::parse)
         .transpose()
         .context(|| Error::usage("--group"))?;
-    let needs_program = matches!(settings.agent, AgentKind::Command | AgentKind::Acp);
-    if needs_program && args.program.is_empty() {
-        let name = settings.agent.name();
-        return Err(
-            Error::usage(format!("--agent {name} needs a program")).hint(format!(
-                "give it behind two dashes: --agent {name} -- PROGRAM ARGUMENTS"
-            )),
-        );
-    }
+    require_program(settings.agent, &args.program)?;
     let snapshot = args.snapshot.as_deref().map(|path| {
         ipc::read_snapshot(path).context(|| {
             let path = path.display();
@@ -119,6 +112,38 @@ fn responder(args: &RunArgs) -> Result<Responder> {
     Ok(Responder::Handler(Handler::new(program.clone())))
 }
 
+fn require_program(agent: AgentKind, program: &[String]) -> Result<()> {
+    let needs_program = matches!(agent, AgentKind::Command | AgentKind::Acp);
+    if !needs_program || !program.is_empty() {
+        return Ok(());
+    }
+    let name = agent.name();
+    Err(
+        Error::usage(format!("--agent {name} needs a program")).hint(format!(
+            "give it behind two dashes: --agent {name} -- PROGRAM ARGUMENTS"
+        )),
+    )
+}
+
+/// The run of a submission, with the configuration as it is at this moment.
+pub(crate) fn request_of(submission: &Submission, serve: &SettingArgs) -> Result<Request> {
+    let (settings, proxy) = settle(&Overlay { submission, serve })?;
+    require_program(settings.agent, &submission.program)?;
+    Ok(Request {
+        prompt: submission.prompt.clone(),
+        group: submission.group.clone(),
+        program: submission.program.clone(),
+        progress: true,
+        ..Request::new(settings, proxy?)
+    })
+}
+
+/// Refuses what could never start, whatever the engine and the network do.
+pub(crate) fn require_runnable(submission: &Submission, serve: &SettingArgs) -> Result<()> {
+    let (settings, _) = settle(&Overlay { submission, serve })?;
+    require_program(settings.agent, &submission.program)
+}
+
 /// `drawbridge clean`.
 pub(crate) fn clean() -> Result<Exit> {
     block_on(async {
@@ -137,7 +162,7 @@ pub(crate) fn config(command: &ConfigCommand) -> Result<Exit> {
     let ConfigCommand::Show { settings, json } = command;
     let environment = observe()?;
     let file = find_file(&environment)?;
-    let (_, shown) = resolve(settings, &environment, file.as_ref())?;
+    let (_, shown) = resolve(&**settings, &environment, file.as_ref())?;
     if *json {
         let values: serde_json::Map<_, _> = shown.iter().map(as_json).collect();
         output::data_line(&serde_json::Value::Object(values).to_string());
@@ -156,7 +181,7 @@ fn as_json(shown: &Shown) -> (String, serde_json::Value) {
 }
 
 fn resolve(
-    flags: &SettingArgs,
+    flags: &dyn TypedSettings,
     environment: &Environment,
     file: Option<&ConfigFile>,
 ) -> Result<(RunSettings, Vec<Shown>)> {

@@ -216,18 +216,10 @@ impl Layers<'_> {
         let Some((path, table)) = self.file else {
             return Ok(());
         };
-        let is_known = |name: &str| Key::ALL.iter().any(|key| key.name() == name);
-        match table.keys().find(|name| !is_known(name)) {
-            None => Ok(()),
-            Some(name) => {
-                let names: Vec<_> = Key::ALL.iter().map(|key| key.name()).collect();
-                let path = path.display();
-                Err(
-                    Error::usage(format!("{path}: unknown key {name:?} in [run]"))
-                        .hint(format!("accepted keys are {}", names.join(", "))),
-                )
-            }
-        }
+        Key::require_known(table.keys(), |name| {
+            let path = path.display();
+            Error::usage(format!("{path}: unknown key {name:?} in [run]"))
+        })
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Error {
     exit: Exit,
     message: String,
     hint: Option<String>,
+    /// There is no room now, and there will be later.
+    is_full: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -27,6 +29,7 @@ impl Error {
             exit,
             message: message.into(),
             hint: None,
+            is_full: false,
             source: None,
         }
     }
@@ -49,6 +52,20 @@ impl Error {
     /// The agent failed, or what it was asked to do.
     pub(crate) fn agent(message: impl Into<String>) -> Self {
         Self::new(Exit::AgentFailed, message)
+    }
+
+    /// There is no room now, and there will be later.
+    pub(crate) fn full(message: impl Into<String>) -> Self {
+        Self {
+            is_full: true,
+            ..Self::new(Exit::NotStarted, message)
+        }
+    }
+
+    /// Whether the same may work later, without anybody doing anything.
+    #[must_use]
+    pub(crate) const fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Adds the way out.

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod conversation;
 mod credentials;
+mod dead_letter;
 mod demo;
 mod doctor;
 mod error;
@@ -23,11 +24,16 @@ mod output;
 mod paint;
 mod process;
 mod progress;
+mod queue;
+mod retry;
 mod runtime;
 mod sandbox;
+mod serve;
 mod spec;
 mod standin;
 mod state;
+mod store;
+mod submission;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -65,6 +71,14 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Demo(args) => demo::command(&args),
         Command::BuildImage(args) => image::command(&args),
         Command::Doctor(args) => doctor::command(&args),
+        Command::Serve(args) => serve::command(*args),
+        Command::Submit(args) => serve::submit(&args),
+        Command::Send(args) => serve::send(&args),
+        Command::List(args) => serve::list(&args),
+        Command::Events(args) => serve::events(&args),
+        Command::Close(args) => serve::close(&args),
+        Command::Interrupt(args) => serve::interrupt(&args),
+        Command::DeadLetter { command } => dead_letter::command(&command),
         Command::Clean => commands::clean(),
         Command::Config { command } => commands::config(&command),
     };

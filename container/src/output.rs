@@ -6,6 +6,8 @@
 
 use std::io::{self, Write};
 
+use bytes::Bytes;
+
 use crate::error::Error;
 
 /// Writes one line of an answer or of data.
@@ -13,6 +15,18 @@ use crate::error::Error;
 pub(crate) fn data_line(text: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Writes data as it is. A reader that is slow holds up the caller alone, not
+/// the other work of this program.
+#[expect(clippy::disallowed_methods, reason = "this is the output module")]
+pub(crate) async fn data(bytes: Bytes) {
+    let write = move || {
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(&bytes).and_then(|()| out.flush());
+    };
+    // The task cannot fail: a reader that has gone away is no error.
+    let _ = tokio::task::spawn_blocking(write).await;
 }
 
 /// Writes one line for the person at the terminal.

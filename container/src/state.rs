@@ -4,6 +4,7 @@
 //! install-id                     names this installation in container labels
 //! groups/NAME/{workspace,home,ipc,session.json,lock}
 //! runs/RUN_ID/{lock,run.json,socket,group}
+//! serve/{lock,queue.db,serve.sock,token}
 //! ```
 //!
 //! A run holds the lock of its folder for as long as its launcher lives; a
@@ -95,7 +96,24 @@ impl State {
 
     /// Whether a run has a folder, alive or dead.
     pub(crate) fn knows(&self, run: &RunId) -> bool {
-        self.runs().join(run.as_str()).exists()
+        self.run_path(run).exists()
+    }
+
+    fn run_path(&self, run: &RunId) -> PathBuf {
+        self.runs().join(run.as_str())
+    }
+
+    /// Where `serve` keeps its queue and waits for its callers.
+    pub(crate) fn serve_folder(&self) -> PathBuf {
+        self.root.join("serve")
+    }
+
+    /// Takes the place of the one `serve` of this state folder; `None` when
+    /// there is one already.
+    pub(crate) fn lock_serve(&self) -> io::Result<Option<File>> {
+        let folder = self.serve_folder();
+        create_private(&folder)?;
+        try_lock(&folder.join("lock"))
     }
 
     fn runs(&self) -> PathBuf {

@@ -22,6 +22,7 @@ pub mod peers;
 pub mod program;
 pub mod request;
 pub mod requirement;
+pub mod serve;
 pub mod tls;
 pub mod upstream;
 pub mod wait;
@@ -32,6 +33,7 @@ pub use launcher::{Credential, Launcher};
 pub use model::{Answer, Model, Piece, Turn};
 pub use program::{Ended, Program, program_path};
 pub use request::Request;
+pub use serve::Serve;
 pub use upstream::Upstream;
 pub use wait::{Gate, PATIENCE, eventually};
 

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -236,20 +236,24 @@ impl Collected {
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(count @ 1..) = source.read(&mut buffer) {
-                let mut state = sink.state.lock().unwrap();
+                let mut state = sink.state.lock().unwrap_or_else(PoisonError::into_inner);
                 if state.bytes.len() + count <= MAX_OUTPUT_BYTES {
                     state.bytes.extend_from_slice(&buffer[..count]);
                 }
                 sink.changed.notify_all();
             }
-            sink.state.lock().unwrap().is_closed = true;
+            let mut state = sink.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.is_closed = true;
+            drop(state);
             sink.changed.notify_all();
         });
         collected
     }
 
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.state.lock().unwrap().bytes).into_owned()
+        // Shown also while a test is failing, which may have poisoned it.
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&state.bytes).into_owned()
     }
 
     fn wait_for<T>(&self, name: &str, what: &str, mut probe: impl FnMut(&str) -> Option<T>) -> T {

@@ -1,5 +1,7 @@
 //! The names of all settings.
 
+use crate::error::{Error, Result};
+
 /// Settings of `[run]`; the flag and the variable have the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
@@ -20,7 +22,7 @@ pub(crate) enum Key {
 }
 
 impl Key {
-    pub(super) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Runtime,
         Self::Agent,
         Self::Image,
@@ -37,7 +39,7 @@ impl Key {
         Self::Waive,
     ];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Runtime => "runtime",
             Self::Agent => "agent",
@@ -53,6 +55,21 @@ impl Key {
             Self::Timeout => "timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::Waive => "waive",
+        }
+    }
+
+    /// Refuses a name that is no setting, with the error that `refuse` makes.
+    pub(crate) fn require_known<'a>(
+        names: impl IntoIterator<Item = &'a String>,
+        refuse: impl FnOnce(&str) -> Error,
+    ) -> Result<()> {
+        let is_known = |name: &str| Self::ALL.iter().any(|key| key.name() == name);
+        match names.into_iter().find(|name| !is_known(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let names = Self::ALL.map(Self::name).join(", ");
+                Err(refuse(name).hint(format!("accepted keys are {names}")))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! A group: workspace, home and conversation that outlive a run.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,26 @@ impl State {
                 .hint("wait for that run to end, or choose another --group")
         })?;
         Group::prepare(name.clone(), folder, Some(lock)).context(failed)
+    }
+}
+
+impl State {
+    /// Whether a run of any program holds the group at present.
+    pub(crate) fn is_in_use(&self, name: &GroupName) -> bool {
+        let lock = self.root().join("groups").join(name.as_str()).join("lock");
+        let lock = File::options().write(true).open(lock);
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whether the agent of the latest run was given a message: of the group, or
+    /// of the run that has a group of its own.
+    pub(crate) fn has_heartbeat(&self, group: Option<&GroupName>, run: Option<&RunId>) -> bool {
+        let folder = match (group, run) {
+            (Some(name), _) => self.root().join("groups").join(name.as_str()),
+            (None, Some(run)) => self.run_path(run).join("group"),
+            (None, None) => return false,
+        };
+        folder.join("ipc").join(ipc::HEARTBEAT).exists()
     }
 }
 

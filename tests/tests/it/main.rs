@@ -8,3 +8,4 @@ mod launcher;
 mod proxy;
 mod rules;
 mod runner;
+mod serve;

@@ -1,0 +1,188 @@
+//! One attempt: a run, with the store at its side.
+
+use std::sync::Arc;
+
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::RunId;
+use drawbridge_shared::ipc::HostMessage;
+use drawbridge_shared::protocol::{RecordKind, RecordStatus, RunRecord};
+use tokio::sync::mpsc;
+
+use super::hub::{Hub, Live};
+use crate::commands;
+use crate::error::{Error, Result};
+use crate::events::{Event, Reporter};
+use crate::follow_ups::{FollowUp, Source};
+use crate::launch::{Request, launch};
+use crate::retry::{Class, Failure};
+use crate::submission::{Submission, SubmissionId};
+
+/// What is known about an attempt when it is over.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    pub(super) run: Option<RunId>,
+    reached_agent: bool,
+    /// The latest failure that the agent reported.
+    complaint: Option<String>,
+    log: Vec<String>,
+}
+
+/// A run under way.
+pub(super) struct Attempt {
+    pub(super) hub: Arc<Hub>,
+    pub(super) id: SubmissionId,
+    pub(super) number: u32,
+    pub(super) live: Live,
+}
+
+impl Attempt {
+    /// Runs it to its end; every event is written down as it comes.
+    ///
+    /// # Errors
+    /// What happened cannot be written down. The run has ended nevertheless.
+    pub(super) async fn run(&self, input: &str) -> Result<(Result<Exit>, Observed)> {
+        let (messages, receiver) = mpsc::channel(1);
+        let (reporter, mut events) = mpsc::unbounded_channel();
+        let submission = match Submission::parse(input) {
+            Ok(submission) => submission,
+            Err(error) => return Ok((Err(error), Observed::default())),
+        };
+        let request = match commands::request_of(&submission, &self.hub.args.settings) {
+            Ok(request) => request,
+            Err(error) => return Ok((Err(error), Observed::default())),
+        };
+        let state = self.hub.state.clone();
+        let request = Request {
+            follow_ups: Source::Given(receiver),
+            stop: Some(self.live.stop.clone()),
+            ..request
+        };
+        let run = tokio::task::spawn_local(async move {
+            launch(request, &state, Reporter::Channel(reporter)).await
+        });
+        let feeder = tokio::task::spawn_local(feed(
+            Arc::clone(&self.hub),
+            self.id,
+            self.live.clone(),
+            messages,
+        ));
+        let mut observed = Observed::default();
+        let mut written = Ok(());
+        while let Some(event) = events.recv().await {
+            observed.take(&event);
+            if ends_the_first_turn(&event) && !submission.stay_open {
+                self.live.close.cancel();
+            }
+            if written.is_ok() {
+                written = self.write(&event).await;
+            }
+            if written.is_err() {
+                // What cannot be written down must not go on.
+                self.live.stop.cancel();
+            }
+        }
+        self.live.close.cancel();
+        let lost = |_| Err(Error::infrastructure("the run's task failed"));
+        let ended = run.await.unwrap_or_else(lost);
+        let _ = feeder.await;
+        written.map(|()| (ended, observed))
+    }
+
+    async fn write(&self, event: &Event) -> Result<()> {
+        let store = &self.hub.store;
+        self.hub
+            .insist(|| store.append(self.id, self.number, event))
+            .await
+    }
+}
+
+/// Hands follow-ups to the run until it is closed, each after the store has it.
+async fn feed(hub: Arc<Hub>, id: SubmissionId, live: Live, messages: mpsc::Sender<FollowUp>) {
+    loop {
+        if deliver(&hub, id, &messages).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = messages.closed() => return,
+            () = live.follow_up.notified() => {}
+            () = live.interrupt.notified() => {
+                let interrupt = FollowUp::Message(HostMessage::Interrupt);
+                if messages.send(interrupt).await.is_err() {
+                    return;
+                }
+            }
+            () = live.close.cancelled() => return,
+        }
+    }
+}
+
+/// The run takes nothing any more, or nothing can be read.
+struct Over;
+
+async fn deliver(
+    hub: &Hub,
+    id: SubmissionId,
+    messages: &mpsc::Sender<FollowUp>,
+) -> std::result::Result<(), Over> {
+    let waiting = hub.insist(|| hub.store.undelivered(id)).await;
+    for follow_up in waiting.map_err(|_| Over)? {
+        let message = match serde_json::from_str(&follow_up.json) {
+            Ok(message) => FollowUp::Message(message),
+            Err(error) => FollowUp::Invalid(error.to_string()),
+        };
+        messages.send(message).await.map_err(|_| Over)?;
+        // The channel holds one message, and the run writes each to the agent's
+        // folder before it takes the next: with room again, it is there.
+        let taken = messages.reserve().await.map_err(|_| Over)?;
+        drop(taken);
+        let noted = hub.insist(|| hub.store.delivered(follow_up.id)).await;
+        noted.map_err(|_| Over)?;
+    }
+    Ok(())
+}
+
+/// Whether the agent has given its first answer, or cannot.
+fn ends_the_first_turn(event: &Event) -> bool {
+    let Event::Result(record) = event else {
+        return false;
+    };
+    record.details.kind != Some(RecordKind::SessionUpdate)
+}
+
+impl Observed {
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Start { run, .. } => self.run = Some(run.clone()),
+            Event::Result(RunRecord {
+                status: RecordStatus::Error,
+                error,
+                ..
+            }) => self.complaint.clone_from(error),
+            Event::Stopped { reached_agent, log } => {
+                self.reached_agent = *reached_agent;
+                self.log.clone_from(log);
+            }
+            _ => {}
+        }
+    }
+
+    /// The failure behind an end, or `None` for a good one.
+    pub(super) fn failure(self, ended: &Result<Exit>) -> Option<Failure> {
+        let (exit, error) = match ended {
+            Ok(Exit::Success) => return None,
+            Ok(exit) => (*exit, None),
+            Err(error) => (error.exit(), Some(error)),
+        };
+        let reason = error.map(Error::one_line).or(self.complaint);
+        Some(Failure {
+            class: Class::of(exit, self.reached_agent),
+            code: exit.code(),
+            reached_agent: self.reached_agent,
+            reason: reason.unwrap_or_else(|| "the agent failed and gave no reason".to_owned()),
+            hint: error.and_then(Error::hint_text).map(str::to_owned),
+            retry_after: None,
+            log: self.log,
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! The commands that talk to a running `serve`.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::GroupName;
+use drawbridge_shared::ipc::HostMessage;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::api::Command;
+use super::connection::Client;
+use super::stream::Wanted;
+use crate::cli::SettingArgs;
+use crate::config::{Key, TypedSettings};
+use crate::error::{Context, Error, Result};
+use crate::follow_ups::read_prompt;
+use crate::submission::{Kind, Stage, Submission, SubmissionId};
+use crate::{block_on, output};
+
+/// Arguments of `drawbridge submit`.
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// The first message to the agent; `-` reads it from standard input.
+    #[arg(long, value_name = "TEXT|-", allow_hyphen_values = true)]
+    prompt: String,
+    /// Keep workspace, home and conversation under this name for later runs.
+    #[arg(long, value_name = "NAME")]
+    group: Option<GroupName>,
+    /// Work on a schedule: it comes before the group's messages.
+    #[arg(long)]
+    task: bool,
+    /// A name of your own; submitting it again gives the first one's number.
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Go on after the first answer, until `drawbridge close`.
+    #[arg(long)]
+    stay_open: bool,
+    /// Wait for the end, print the answers, and exit as the run did.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Program and arguments of `--agent command`.
+    #[arg(last = true, value_name = "PROGRAM")]
+    program: Vec<String>,
+}
+
+/// Arguments of `drawbridge send`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct SendArgs {
+    /// Submission whose run gets the message.
+    #[arg(long, value_name = "NUMBER", required_unless_present = "group")]
+    id: Option<SubmissionId>,
+    /// Group whose live run gets it; without one it is submitted.
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    group: Option<GroupName>,
+    /// The message; `-` reads it from standard input.
+    #[arg(value_name = "TEXT|-", allow_hyphen_values = true)]
+    text: String,
+}
+
+/// Arguments of `drawbridge list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Only those that are this far.
+    #[arg(long, value_name = "queued|running|done|dead", value_parser = parse_stage)]
+    stage: Option<Stage>,
+    /// Only those of this group.
+    #[arg(long, value_name = "NAME")]
+    group: Option<GroupName>,
+    /// Only those with larger numbers; a list has at most 1000 entries.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    after: i64,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `drawbridge events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Position of the last event that you have.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    since: i64,
+    /// Only those of this submission.
+    #[arg(long, value_name = "NUMBER")]
+    submission: Option<SubmissionId>,
+    /// Wait for more, until interrupted.
+    #[arg(long)]
+    follow: bool,
+}
+
+/// Arguments of `drawbridge close`.
+#[derive(Debug, Args)]
+pub(crate) struct CloseArgs {
+    /// The submission.
+    #[arg(value_name = "NUMBER")]
+    id: SubmissionId,
+    /// Do not wait for the end of the present turn.
+    #[arg(long)]
+    now: bool,
+}
+
+/// Arguments of `drawbridge interrupt`.
+#[derive(Debug, Args)]
+pub(crate) struct InterruptArgs {
+    /// The submission.
+    #[arg(value_name = "NUMBER")]
+    id: SubmissionId,
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    serde_json::from_value(Value::String(text.to_owned()))
+        .map_err(|_| "accepted are queued, running, done and dead".to_owned())
+}
+
+/// `drawbridge submit`.
+pub(crate) fn submit(args: &SubmitArgs) -> Result<Exit> {
+    let submission = Submission {
+        prompt: read_prompt(&args.prompt)?,
+        group: args.group.clone(),
+        kind: if args.task { Kind::Task } else { Kind::Message },
+        key: args.key.clone(),
+        settings: typed(&args.settings),
+        program: args.program.clone(),
+        stay_open: args.stay_open,
+    };
+    let failed = || Error::usage("the submission cannot be written");
+    let text = serde_json::to_string(&submission).context(failed)?;
+    let input = RawValue::from_string(text).context(failed)?;
+    block_on(async {
+        let mut client = Client::connect().await?;
+        let answer = client.ask(&Command::Submit(input)).await?;
+        let id = answer["id"].as_i64().map(SubmissionId);
+        let id = id.ok_or_else(|| Error::infrastructure("serve gave no number"))?;
+        if args.wait {
+            return wait(&mut client, id).await;
+        }
+        output::data_line(&id.to_string());
+        Ok(Exit::Success)
+    })
+}
+
+/// The settings that were typed, by their names.
+fn typed(args: &SettingArgs) -> std::collections::BTreeMap<String, String> {
+    let given = Key::ALL.into_iter();
+    given
+        .filter_map(|key| Some((key.name().to_owned(), args.typed(key)?.to_owned())))
+        .collect()
+}
+
+/// The parts of an event that a person waits for.
+#[derive(Deserialize)]
+struct Heard {
+    seq: i64,
+    event: Value,
+}
+
+/// Prints the answers as they come, and ends as the submission does. When
+/// `serve` goes away meanwhile, the submission does not.
+async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
+    let wanted = Wanted {
+        since: 0,
+        submission: Some(id),
+        follow: true,
+    };
+    let mut events = client.events(wanted).await?;
+    while let Some(line) = events.next().await? {
+        let heard: Heard = serde_json::from_slice(&line)
+            .context(|| Error::infrastructure("serve sent an event that cannot be read"))?;
+        tracing::debug!("event {}", heard.seq);
+        let event = heard.event;
+        let code = event["code"].as_u64().and_then(|code| code.try_into().ok());
+        match event["type"].as_str() {
+            Some("result") => {
+                if let Some(text) = event["result"].as_str() {
+                    output::data_line(text);
+                }
+            }
+            Some("done") => return Ok(code.map_or(Exit::Success, Exit::Child)),
+            Some("retry") => {
+                let error = event["error"].as_str().unwrap_or_default();
+                output::note(&format!("warning: it is tried again: {error}"));
+            }
+            Some("dead") => {
+                let error = event["error"].as_str().unwrap_or("it failed").to_owned();
+                let exit = code.map_or(Exit::AgentFailed, Exit::Child);
+                return Err(Error::new(exit, error)
+                    .hint(format!("`drawbridge dead-letter show {id}` tells the rest")));
+            }
+            _ => {}
+        }
+    }
+    Err(
+        Error::infrastructure(format!("serve ended before submission {id}"))
+            .hint("it is kept; the next `drawbridge serve` goes on with it"),
+    )
+}
+
+/// `drawbridge send`.
+pub(crate) fn send(args: &SendArgs) -> Result<Exit> {
+    let command = Command::Send {
+        id: args.id,
+        group: args.group.clone(),
+        message: HostMessage::text(read_prompt(&args.text)?),
+    };
+    let answer = ask(&command)?;
+    output::data_line(&answer["id"].to_string());
+    Ok(Exit::Success)
+}
+
+/// `drawbridge close`.
+pub(crate) fn close(args: &CloseArgs) -> Result<Exit> {
+    let (id, now) = (args.id, args.now);
+    ask(&Command::Close { id, now }).map(|_| Exit::Success)
+}
+
+/// `drawbridge interrupt`.
+pub(crate) fn interrupt(args: &InterruptArgs) -> Result<Exit> {
+    ask(&Command::Interrupt { id: args.id }).map(|_| Exit::Success)
+}
+
+/// `drawbridge list`.
+pub(crate) fn list(args: &ListArgs) -> Result<Exit> {
+    let command = Command::List {
+        stage: args.stage,
+        group: args.group.clone(),
+        after: args.after,
+    };
+    show_list(&ask(&command)?, args.json);
+    Ok(Exit::Success)
+}
+
+/// Prints a list of submissions.
+pub(crate) fn show_list(answer: &Value, json: bool) {
+    for entry in answer.as_array().into_iter().flatten() {
+        if json {
+            output::data_line(&entry.to_string());
+            continue;
+        }
+        let word = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+        let (id, attempt) = (&entry["id"], &entry["attempt"]);
+        let (stage, kind, group) = (word("stage"), word("kind"), word("group"));
+        let mut line = format!("{id:>6}  {stage:<8} {kind:<8} {group:<16} attempt {attempt}");
+        if let Some(reason) = entry["reason"].as_str() {
+            let end = reason.floor_char_boundary(100);
+            let _ = write!(line, "  {}", &reason[..end]);
+        }
+        output::data_line(&line);
+    }
+}
+
+/// `drawbridge events`.
+pub(crate) fn events(args: &EventsArgs) -> Result<Exit> {
+    let wanted = Wanted {
+        since: args.since,
+        submission: args.submission,
+        follow: args.follow,
+    };
+    block_on(async {
+        let mut events = Client::connect().await?.events(wanted).await?;
+        while let Some(line) = events.next().await? {
+            output::data_line(&String::from_utf8_lossy(&line));
+        }
+        Ok(Exit::Success)
+    })
+}
+
+fn ask(command: &Command) -> Result<Value> {
+    block_on(async { Client::connect().await?.ask(command).await })
+}

@@ -1,0 +1,249 @@
+//! Starts what is next, records how it ended, and brings all to an end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use drawbridge_shared::exit::Exit;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until, timeout};
+
+use super::attempt::{Attempt, Observed};
+use super::hub::{Hub, Leftover, Live};
+use crate::error::Result;
+use crate::interrupt::Interrupts;
+use crate::retry::{Failure, Next};
+use crate::store::{Claim, Ending, Waiting, now_ms};
+use crate::submission::{Kind, SubmissionId};
+use crate::{orphans, output};
+
+/// Pause before looking again whether a group is free that another program
+/// holds, or whether a run is gone that could not be ended.
+const BUSY_PAUSE: Duration = Duration::from_secs(2);
+/// How often old results are forgotten.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long stopped runs may take to be gone: their programs have ten seconds,
+/// and their containers as much again.
+const STOP_PATIENCE: Duration = Duration::from_secs(60);
+/// Far enough away to mean never.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// Runs what is in the queue until a signal or [`Hub::draining`] asks for the
+/// end, and then lets what runs come to its own.
+///
+/// # Errors
+/// What happened cannot be written down.
+pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result<Exit> {
+    let mut attempts = JoinSet::new();
+    let mut prune_at = Instant::now();
+    loop {
+        while let Some(id) = next(hub) {
+            attempts.spawn_local(attend(Arc::clone(hub), id));
+        }
+        let due = hub.shared().queue.next_due();
+        let due = due.unwrap_or_else(|| Instant::now() + NEVER);
+        tokio::select! {
+            Some(done) = attempts.join_next() => done.unwrap_or(Ok(()))?,
+            () = hub.changed.notified() => {}
+            () = sleep_until(due.into()), if !has_trouble(hub) => {}
+            () = sleep_until(prune_at.into()) => {
+                prune(hub).await;
+                prune_at = Instant::now() + PRUNE_INTERVAL;
+            }
+            () = hub.draining.cancelled() => break,
+            () = signals.recv() => break,
+        }
+    }
+    hub.draining.cancel();
+    drain(hub, signals, attempts).await
+}
+
+fn next(hub: &Hub) -> Option<SubmissionId> {
+    let mut shared = hub.shared();
+    if shared.trouble.is_some() {
+        return None;
+    }
+    shared.queue.take(Instant::now())
+}
+
+fn has_trouble(hub: &Hub) -> bool {
+    hub.shared().trouble.is_some()
+}
+
+async fn prune(hub: &Hub) {
+    let keep = i64::try_from(hub.args.keep.as_millis()).unwrap_or(i64::MAX);
+    if let Err(error) = hub.store.prune(now_ms().saturating_sub(keep)).await {
+        tracing::warn!("old results stay: {}", error.one_line());
+    }
+}
+
+/// Asks all runs to end, and ends those that do not in time. A second signal
+/// is the end of the patience.
+async fn drain(
+    hub: &Hub,
+    signals: &mut Interrupts,
+    mut attempts: JoinSet<Result<()>>,
+) -> Result<Exit> {
+    let live: Vec<Live> = hub.shared().live.values().cloned().collect();
+    if !live.is_empty() {
+        let (count, patience) = (live.len(), hub.args.drain.as_secs());
+        output::note(&format!(
+            "waiting for {count} runs to end, {patience} s at most; another signal ends them"
+        ));
+    }
+    for live in live {
+        live.close.cancel();
+    }
+    let rest = async |attempts: &mut JoinSet<Result<()>>| {
+        let mut ended = Ok(());
+        while let Some(done) = attempts.join_next().await {
+            ended = ended.and(done.unwrap_or(Ok(())));
+        }
+        ended
+    };
+    tokio::select! {
+        ended = rest(&mut attempts) => return ended.map(|()| Exit::Success),
+        () = sleep(hub.args.drain) => {}
+        () = signals.recv() => {}
+    }
+    for live in hub.shared().live.values() {
+        live.stop.cancel();
+    }
+    // Of what cannot be written down now, the next start finds the traces.
+    hub.ending.cancel();
+    match timeout(STOP_PATIENCE, rest(&mut attempts)).await {
+        Ok(ended) => ended.map(|()| Exit::Interrupted),
+        Err(_) => Ok(Exit::Interrupted),
+    }
+}
+
+/// Attends to one submission that has its turn.
+async fn attend(hub: Arc<Hub>, id: SubmissionId) -> Result<()> {
+    let done = attempt(&hub, id).await;
+    hub.shared().queue.finish(id);
+    if let Ok(Some(next)) = &done {
+        hub.enqueue(next.clone());
+    }
+    hub.changed.notify_one();
+    done.map(|_| ())
+}
+
+/// Makes an attempt, and returns what has to wait for another turn after it.
+async fn attempt(hub: &Arc<Hub>, id: SubmissionId) -> Result<Option<Waiting>> {
+    let Some(summary) = hub.insist(|| hub.store.find(id)).await? else {
+        return Ok(None);
+    };
+    let (group, kind) = (summary.group, summary.kind);
+    let again = |after: Duration| Waiting {
+        id,
+        group: group.clone(),
+        kind,
+        due: due_in(after),
+    };
+    let is_blocked = match &group {
+        Some(name) => hub.state.is_in_use(name),
+        None => false,
+    };
+    if is_blocked || hub.meets_a_leftover(id, group.as_ref()) {
+        // It is nobody's failure, so it counts for nothing.
+        return Ok(Some(again(BUSY_PAUSE)));
+    }
+    // Registered before it is claimed, so that a follow-up finds one or the other.
+    let live = Live {
+        group: group.clone(),
+        takes_messages: kind == Kind::Message,
+        ..Live::default()
+    };
+    hub.shared().live.insert(id, live.clone());
+    let done = claimed(hub, id, live).await;
+    hub.shared().live.remove(&id);
+    Ok(match done? {
+        Some((Next::Again(after), _)) => Some(again(after)),
+        Some((Next::GiveUp, handed_on)) => handed_on,
+        None => None,
+    })
+}
+
+async fn claimed(
+    hub: &Arc<Hub>,
+    id: SubmissionId,
+    live: Live,
+) -> Result<Option<(Next, Option<Waiting>)>> {
+    let Some(claim) = hub.insist(|| hub.store.claim(id)).await? else {
+        return Ok(None);
+    };
+    let attempt = Attempt {
+        hub: Arc::clone(hub),
+        id,
+        number: claim.attempt,
+        live: live.clone(),
+    };
+    let (ended, observed) = attempt.run(&claim.input).await?;
+    note_leftover(hub, id, &live, &observed);
+    let ending = match observed.failure(&ended) {
+        None => Ending::Done(Exit::Success),
+        Some(_) if live.is_given_up() => Ending::Done(Exit::Interrupted),
+        Some(failure) => Ending::Failed(failure.clone(), after(hub, &failure, &claim)),
+    };
+    let store = &hub.store;
+    let handed_on = hub
+        .insist(|| store.finish(id, claim.attempt, &ending))
+        .await?;
+    let next = match ending {
+        Ending::Failed(_, next) => next,
+        Ending::Done(_) => Next::GiveUp,
+    };
+    Ok(Some((next, handed_on)))
+}
+
+/// What comes after a failure.
+pub(super) fn after(hub: &Hub, failure: &Failure, claim: &Claim) -> Next {
+    let random = random().unwrap_or(1.0);
+    hub.args
+        .retry()
+        .after(failure, claim.attempt, claim.allowed, random)
+}
+
+/// A number between 0 and 1.
+fn random() -> Option<f64> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
+}
+
+/// A run whose folder is still there could not be ended; it is tried again
+/// before anything starts beside it.
+fn note_leftover(hub: &Arc<Hub>, id: SubmissionId, live: &Live, observed: &Observed) {
+    let Some(run) = observed.run.clone().filter(|run| hub.state.knows(run)) else {
+        return;
+    };
+    hub.shared().leftovers.push(Leftover {
+        submission: id,
+        group: live.group.clone(),
+        run,
+    });
+    let hub = Arc::clone(hub);
+    tokio::task::spawn_local(async move { sweep_leftovers(&hub).await });
+}
+
+/// Ends what is left of runs, until there is nothing.
+pub(super) async fn sweep_leftovers(hub: &Hub) {
+    loop {
+        if let Err(error) = orphans::sweep(&hub.state).await {
+            tracing::warn!("{}", error.one_line());
+        }
+        let state = &hub.state;
+        hub.shared().leftovers.retain(|left| state.knows(&left.run));
+        if hub.shared().leftovers.is_empty() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(BUSY_PAUSE) => {}
+            () = hub.ending.cancelled() => return,
+        }
+    }
+}
+
+fn due_in(after: Duration) -> i64 {
+    let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    now_ms().saturating_add_unsigned(millis)
+}

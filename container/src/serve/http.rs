@@ -1,0 +1,191 @@
+//! The unix socket: one path for commands, one for the stream of events.
+//!
+//! ```text
+//! POST /v1/commands                       one command, one answer, both JSON
+//! GET  /v1/events?since=N&submission=ID&follow=true     NDJSON
+//! ```
+//!
+//! Who is let in: the user that `serve` runs as, with the token in its folder.
+//! The token keeps out agents that run as that user under a sandbox, which
+//! cannot read the folder but could reach the socket.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use drawbridge_shared::exit::Exit;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::geteuid;
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::api::{Command, perform};
+use super::hub::Hub;
+use super::stream::{self, Wanted};
+use super::token::Token;
+use crate::error::{Context, Error, Result};
+
+/// Largest command, in bytes.
+const MAX_BODY: usize = 32 * 1024 * 1024;
+/// How long a client may take to send its head.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long it may take to send a command.
+const BODY_TIME: Duration = Duration::from_secs(60);
+/// Pages of events that wait for a slow reader.
+const WAITING_PAGES: usize = 2;
+/// When to come back to a full queue, in seconds.
+const FULL_PAUSE: &str = "5";
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Serves callers until the future is dropped.
+pub(super) async fn listen(listener: UnixListener, hub: Arc<Hub>, token: Arc<Token>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely; runs that end free some.
+                tracing::warn!("cannot accept a caller: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        if let Err(error) = require_this_user(&stream) {
+            tracing::warn!("{}", error.one_line());
+            continue;
+        }
+        tokio::task::spawn_local(converse(stream, Arc::clone(&hub), Arc::clone(&token)));
+    }
+}
+
+fn require_this_user(stream: &UnixStream) -> Result<()> {
+    let peer = stream.peer_cred();
+    let peer = peer.context(|| Error::infrastructure("a caller has no credentials"))?;
+    let (uid, ours) = (peer.uid(), geteuid().as_raw());
+    if uid == ours || uid == 0 {
+        return Ok(());
+    }
+    Err(Error::usage(format!("user {uid} is not let in")))
+}
+
+async fn converse(stream: UnixStream, hub: Arc<Hub>, token: Arc<Token>) {
+    let ending = hub.ending.clone();
+    let service = service_fn(move |request| {
+        let (hub, token) = (Arc::clone(&hub), Arc::clone(&token));
+        async move { Ok::<_, Infallible>(respond(request, &hub, &token).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        done = connection => if let Err(error) = done {
+            tracing::debug!("a caller went away: {error}");
+        },
+        () = ending.cancelled() => {}
+    }
+}
+
+async fn respond(request: Request<Incoming>, hub: &Arc<Hub>, token: &Token) -> Response<Body> {
+    match answer(request, hub, token).await {
+        Ok(response) => response,
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    hub: &Arc<Hub>,
+    token: &Token,
+) -> Result<Response<Body>> {
+    let presented = request.headers().get(AUTHORIZATION);
+    if !presented.is_some_and(|value| token.is_presented_in(value.as_bytes())) {
+        let hint = "send `authorization: Bearer TOKEN` with the token of the serve folder";
+        let body = json!({ "error": "the token is missing or wrong", "hint": hint });
+        return Ok(respond_json(StatusCode::UNAUTHORIZED, &body));
+    }
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/v1/commands") => {
+            let text = read(request.into_body()).await?;
+            let answer = perform(hub, Command::parse(&text)?).await?;
+            Ok(respond_json(StatusCode::OK, &answer))
+        }
+        (&Method::GET, "/v1/events") => {
+            let wanted = Wanted::parse(request.uri().query().unwrap_or_default())?;
+            Ok(stream_events(Arc::clone(hub), wanted))
+        }
+        (method, path) => {
+            let body = json!({ "error": format!("there is no {method} {path}") });
+            Ok(respond_json(StatusCode::NOT_FOUND, &body))
+        }
+    }
+}
+
+async fn read(body: Incoming) -> Result<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a command is read whole, with a bound"
+    )]
+    let whole = Limited::new(body, MAX_BODY).collect();
+    let whole = tokio::time::timeout(BODY_TIME, whole).await;
+    let whole = whole.map_err(|_| Error::usage("the command takes too long to arrive"))?;
+    let bytes = whole
+        .map_err(|cause| Error::usage("the command cannot be read").caused_by(cause))?
+        .to_bytes();
+    String::from_utf8(bytes.into()).context(|| Error::usage("the command is not UTF-8"))
+}
+
+fn stream_events(hub: Arc<Hub>, wanted: Wanted) -> Response<Body> {
+    let (pages, receiver) = tokio::sync::mpsc::channel(WAITING_PAGES);
+    tokio::task::spawn_local(stream::send(hub, wanted, pages));
+    let frames =
+        tokio_stream::StreamExt::map(ReceiverStream::new(receiver), |page| Ok(Frame::data(page)));
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    let kind = hyper::header::HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+fn refusal(error: &Error) -> Response<Body> {
+    let status = if error.is_full() {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        match error.exit() {
+            Exit::Usage => StatusCode::BAD_REQUEST,
+            Exit::NotStarted => StatusCode::CONFLICT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    };
+    let mut response = respond_json(status, &error_body(error));
+    if error.is_full() {
+        let pause = hyper::header::HeaderValue::from_static(FULL_PAUSE);
+        response.headers_mut().insert(RETRY_AFTER, pause);
+    }
+    response
+}
+
+/// An error as callers get it.
+pub(super) fn error_body(error: &Error) -> Value {
+    json!({
+        "error": error.one_line(),
+        "hint": error.hint_text(),
+        "code": error.exit().code(),
+    })
+}
+
+fn respond_json(status: StatusCode, body: &Value) -> Response<Body> {
+    let text = format!("{body}\n");
+    let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

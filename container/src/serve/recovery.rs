@@ -1,0 +1,90 @@
+//! What a `serve` that was killed has left: nothing may be lost, and nothing
+//! may run twice at once.
+
+use std::sync::Arc;
+
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::RunId;
+
+use super::dispatcher::{after, sweep_leftovers};
+use super::hub::{Hub, Leftover};
+use crate::error::Result;
+use crate::orphans;
+use crate::retry::{Class, Failure, Next};
+use crate::store::{Claim, Ending, Interrupted};
+
+/// Ends the runs of a dead `serve`, settles their attempts, and fills the queue.
+///
+/// # Errors
+/// The state folder or the queue cannot be used.
+pub(super) async fn recover(hub: &Arc<Hub>) -> Result<()> {
+    let interrupted = hub.store.interrupted().await?;
+    // The sweep removes the folders in which the agents have left their signs.
+    let failures: Vec<_> = interrupted
+        .iter()
+        .map(|left| failure(left, has_reached_agent(hub, left)))
+        .collect();
+    orphans::sweep(&hub.state).await?;
+    for (left, failure) in interrupted.iter().zip(failures) {
+        note_leftover(hub, left);
+        let claim = Claim {
+            attempt: left.attempt,
+            allowed: left.allowed,
+            input: String::new(),
+        };
+        let next = after(hub, &failure, &claim);
+        let ending = Ending::Failed(failure, next);
+        hub.store.finish(left.id, left.attempt, &ending).await?;
+        if next == Next::GiveUp {
+            tracing::warn!("submission {} is a dead letter now", left.id);
+        }
+    }
+    if !hub.shared().leftovers.is_empty() {
+        let hub = Arc::clone(hub);
+        tokio::task::spawn_local(async move { sweep_leftovers(&hub).await });
+    }
+    for waiting in hub.store.waiting().await? {
+        hub.enqueue(waiting);
+    }
+    Ok(())
+}
+
+fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
+    let what = if reached_agent {
+        "the launcher died while the agent was at work"
+    } else {
+        "the launcher died before the agent had the message"
+    };
+    Failure {
+        class: Class::Infrastructure,
+        code: Exit::Infrastructure.code(),
+        reached_agent,
+        reason: what.to_owned(),
+        hint: reached_agent.then(|| {
+            format!(
+                "look at what it did, then `drawbridge dead-letter retry {}`",
+                left.id
+            )
+        }),
+        retry_after: None,
+        log: Vec::new(),
+    }
+}
+
+/// Whether the agent had the message, by the log or by what is in its folder.
+fn has_reached_agent(hub: &Hub, left: &Interrupted) -> bool {
+    let run: Option<RunId> = left.run.as_deref().and_then(|run| run.parse().ok());
+    left.reached || hub.state.has_heartbeat(left.group.as_ref(), run.as_ref())
+}
+
+fn note_leftover(hub: &Hub, left: &Interrupted) {
+    let run: Option<RunId> = left.run.as_deref().and_then(|run| run.parse().ok());
+    let Some(run) = run.filter(|run| hub.state.knows(run)) else {
+        return;
+    };
+    hub.shared().leftovers.push(Leftover {
+        submission: left.id,
+        group: left.group.clone(),
+        run,
+    });
+}

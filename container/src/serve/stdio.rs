@@ -1,0 +1,76 @@
+//! Commands and events on standard input and output, for a program that embeds
+//! the launcher.
+//!
+//! Each line in is a command, and gets one line back: `{"answer": ..}` or
+//! `{"error": ..}`, in order. Events come between them, as they come on the
+//! socket: `{"seq": .., "event": ..}`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+use super::api::{Command, perform};
+use super::http::error_body;
+use super::hub::Hub;
+use super::stream::{self, Wanted};
+use crate::error::Error;
+use crate::output;
+
+/// Longest line, in bytes.
+const MAX_LINE: usize = 32 * 1024 * 1024;
+/// Pages of events that wait for a slow reader.
+const WAITING_PAGES: usize = 2;
+
+/// Takes commands until the input ends, which asks `serve` to end, and writes
+/// events until all are written.
+pub(super) async fn serve(hub: Arc<Hub>) {
+    let since = hub.store.last_event().await.unwrap_or_default();
+    let wanted = Wanted {
+        since,
+        submission: None,
+        follow: true,
+    };
+    let (pages, mut receiver) = mpsc::channel::<Bytes>(WAITING_PAGES);
+    let events = tokio::task::spawn_local(stream::send(Arc::clone(&hub), wanted, pages));
+    let commands = take_commands(&hub);
+    let writing = async {
+        while let Some(page) = receiver.recv().await {
+            output::data(page).await;
+        }
+    };
+    tokio::join!(commands, writing);
+    let _ = events.await;
+}
+
+async fn take_commands(hub: &Arc<Hub>) {
+    let codec = LinesCodec::new_with_max_length(MAX_LINE);
+    let mut lines = FramedRead::new(tokio::io::stdin(), codec);
+    loop {
+        let line = tokio::select! {
+            line = lines.next() => line,
+            () = hub.ending.cancelled() => return,
+        };
+        let Some(line) = line else {
+            break;
+        };
+        let line = line.map_err(|cause| Error::usage("a line cannot be read").caused_by(cause));
+        let done = match line {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => match Command::parse(&line) {
+                Ok(command) => perform(hub, command).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        let answer: Value = match done {
+            Ok(answer) => json!({ "answer": answer }),
+            Err(error) => error_body(&error),
+        };
+        output::data(format!("{answer}\n").into()).await;
+    }
+    hub.draining.cancel();
+}

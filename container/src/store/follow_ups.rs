@@ -1,0 +1,135 @@
+//! Follow-ups: messages for a run that is under way.
+
+use drawbridge_shared::ids::GroupName;
+use drawbridge_shared::ipc::HostMessage;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::columns::parse_column;
+use super::events::{Milestone, mark};
+use super::submissions::insert;
+use super::{Store, Waiting, now_ms};
+use crate::error::Result;
+use crate::submission::{Kind, Stage, Submission, SubmissionId};
+
+/// A follow-up that its run has not taken yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WaitingFollowUp {
+    pub(crate) id: i64,
+    /// The message, as the caller wrote it.
+    pub(crate) json: String,
+}
+
+impl Store {
+    /// Accepts a follow-up for a submission; false when that is over.
+    pub(crate) async fn add_follow_up(
+        &self,
+        id: SubmissionId,
+        message: &HostMessage,
+    ) -> Result<bool> {
+        let json = serde_json::to_string(message).unwrap_or_default();
+        self.call(move |connection| {
+            let sql = "INSERT INTO follow_ups (submission, json) SELECT id, ?2 FROM submissions \
+                       WHERE id = ?1 AND stage IN (?3, ?4)";
+            let values = params![id, json, Stage::Queued, Stage::Running];
+            Ok(connection.prepare_cached(sql)?.execute(values)? == 1)
+        })
+        .await
+    }
+
+    /// The follow-ups that a run has to take, in order.
+    pub(crate) async fn undelivered(&self, id: SubmissionId) -> Result<Vec<WaitingFollowUp>> {
+        self.call(move |connection| undelivered(connection, id))
+            .await
+    }
+
+    /// The run has written the follow-up to the agent's folder.
+    pub(crate) async fn delivered(&self, follow_up: i64) -> Result<()> {
+        self.call(move |connection| {
+            let sql = "UPDATE follow_ups SET delivered = 1 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute([follow_up])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn undelivered(
+    connection: &Connection,
+    id: SubmissionId,
+) -> rusqlite::Result<Vec<WaitingFollowUp>> {
+    let sql = "SELECT id, json FROM follow_ups WHERE submission = ?1 AND delivered = 0 ORDER BY id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([id], |row| {
+        Ok(WaitingFollowUp {
+            id: row.get(0)?,
+            json: row.get(1)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// What a run without a group was given is gone with its folder; a group's
+/// input folder still holds what its agent did not take.
+pub(super) fn deliver_again(connection: &Connection, id: SubmissionId) -> rusqlite::Result<()> {
+    let sql = "UPDATE follow_ups SET delivered = 0 WHERE submission = ?1 AND EXISTS \
+               (SELECT 1 FROM submissions WHERE id = ?1 AND grp IS NULL)";
+    connection.prepare_cached(sql)?.execute([id])?;
+    Ok(())
+}
+
+/// Makes one submission of all messages that came too late for their run, for
+/// the same group and with the same settings.
+pub(super) fn hand_on(
+    connection: &Connection,
+    id: SubmissionId,
+) -> rusqlite::Result<Option<Waiting>> {
+    let left = undelivered(connection, id)?;
+    let texts: Vec<String> = left.iter().filter_map(|left| text(&left.json)).collect();
+    if texts.is_empty() {
+        return Ok(None);
+    }
+    let sql = "SELECT grp, input, allowed, attempt FROM submissions WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let origin = statement
+        .query_row([id], |row| {
+            let group: Option<GroupName> = parse_column(row, 0)?;
+            let (input, allowed): (String, u32) = (row.get(1)?, row.get(2)?);
+            Ok((group, input, allowed, row.get::<_, u32>(3)?))
+        })
+        .optional()?;
+    let Some((group, input, allowed, attempt)) = origin else {
+        return Ok(None);
+    };
+    if group.is_none() {
+        // The conversation they belong to is gone with its folder.
+        let count = texts.len();
+        mark(connection, id, attempt, &Milestone::TooLate { count })?;
+        return Ok(None);
+    }
+    let Ok(origin) = serde_json::from_str::<Submission>(&input) else {
+        return Ok(None);
+    };
+    let next = Submission {
+        prompt: texts.join("\n"),
+        kind: Kind::Message,
+        key: None,
+        ..origin
+    };
+    let input = serde_json::to_string(&next).unwrap_or_default();
+    let next = insert(connection, None, group.as_ref(), next.kind, &input, allowed)?;
+    let sql = "UPDATE follow_ups SET delivered = 1 WHERE submission = ?1 AND delivered = 0";
+    connection.execute(sql, [id])?;
+    Ok(Some(Waiting {
+        id: next,
+        group,
+        kind: Kind::Message,
+        due: now_ms(),
+    }))
+}
+
+fn text(json: &str) -> Option<String> {
+    match serde_json::from_str(json) {
+        Ok(HostMessage::Message { text, .. }) => Some(text),
+        _ => None,
+    }
+}
