@@ -58,6 +58,8 @@ pub(crate) struct LineChild {
     stderr: StderrTail,
     /// Set once the child has been reaped, with the end of `PIPE_GRACE`.
     ended: Option<(ExitStatus, Instant)>,
+    /// Since when whoever reads the lines is busy with the last one.
+    read_at: Option<Instant>,
 }
 
 /// What a child did.
@@ -141,6 +143,7 @@ impl LineChild {
             stderr: StderrTail::drain(child.stderr.take()),
             child,
             ended: None,
+            read_at: None,
         })
     }
 
@@ -181,13 +184,20 @@ impl LineChild {
     /// Waits for what the child does next. Nothing is lost when the wait is
     /// given up in a `select!`.
     pub(crate) async fn next(&mut self) -> ChildEvent {
+        // Lines that wait because nobody had time for them are not late.
+        if let (Some(since), Some((_, deadline))) = (self.read_at.take(), &mut self.ended) {
+            *deadline += since.elapsed();
+        }
         loop {
             let deadline = self.ended.map(|(_, deadline)| deadline);
             // At random: what the child left behind may flood its output, and the
             // child's end must be seen all the same.
             tokio::select! {
                 line = next_line(&mut self.stdout), if self.stdout.is_some() => match line {
-                    Some(line) => return ChildEvent::Line(line),
+                    Some(line) => {
+                        self.read_at = Some(Instant::now());
+                        return ChildEvent::Line(line);
+                    }
                     None => self.stdout = None,
                 },
                 status = self.child.wait(), if self.ended.is_none() => {
@@ -319,3 +329,6 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 pub(crate) fn program_name(program: &OsString) -> String {
     Path::new(program).display().to_string()
 }
+
+#[cfg(test)]
+mod tests;
