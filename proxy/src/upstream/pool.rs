@@ -26,16 +26,18 @@ use crate::executor::LocalExecutor;
 use crate::forward::chain;
 
 /// Most requests that share an HTTP/2 connection; servers commonly allow 100.
-const MAX_STREAMS: usize = 100;
+const MAX_STREAMS: u32 = 100;
 
 /// How often a silent HTTP/2 upstream is asked whether it is there, so that a
 /// half-open connection is found and left.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// HTTP/2 windows: how much of an answer is on its way before it is read.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// HTTP/2 windows: how much of an answer is on its way before it is read. The
+/// connection's has room for every stream's, so that clients that do not read
+/// their answers use up nobody else's.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = MAX_STREAMS * STREAM_WINDOW_BYTES;
 const MAX_HEADER_LIST_BYTES: u32 = 256 * 1024;
 
 /// How long a connection that has only just been given back may take to become
@@ -73,7 +75,7 @@ struct Exclusive {
 #[derive(Clone, Debug)]
 struct Shared {
     sender: http2::SendRequest<RequestBody>,
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Cell<u32>>,
     authority: Authority,
 }
 

@@ -3,8 +3,8 @@
 
 mod attacks;
 mod credentials;
-mod early;
 mod exchange;
+mod fairness;
 mod program;
 mod protocols;
 mod smuggling;

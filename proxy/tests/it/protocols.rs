@@ -179,7 +179,10 @@ fn class_01_http2_authenticates_too() {
 
 /// A TLS upstream that tells which protocol it was spoken to in, and the file
 /// with the root that it is trusted by.
-async fn tls_upstream(protocols: &[&str], folder: &std::path::Path) -> (u16, std::path::PathBuf) {
+pub(crate) async fn tls_upstream(
+    protocols: &[&str],
+    folder: &std::path::Path,
+) -> (u16, std::path::PathBuf) {
     let identity = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let root = folder.join("root.pem");
     std::fs::write(&root, identity.cert.pem()).unwrap();
@@ -215,6 +218,9 @@ async fn tls_upstream(protocols: &[&str], folder: &std::path::Path) -> (u16, std
     (port, root)
 }
 
+/// Bytes of the answer to a request with a large body: more than any window.
+const LARGE: usize = 16 * 1024 * 1024;
+
 async fn tell(
     request: Request<hyper::body::Incoming>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
@@ -226,6 +232,9 @@ async fn tell(
     let host = request.uri().authority().map(ToString::to_string);
     let hosts = request.headers().get_all("host").iter().count();
     let length = whole(request.into_body()).await.len();
+    if length > 1000 {
+        return Ok(Response::new(Full::new(Bytes::from(vec![b'x'; LARGE]))));
+    }
     let told = format!(
         "{version:?} key={key} authority={} hosts={hosts} body={length}",
         host.is_some()

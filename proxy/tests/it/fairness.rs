@@ -1,10 +1,12 @@
-//! Answers that are whole before the request is.
+//! What one client does or leaves undone does not hold up another.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::support::{DEADLINE, Proxy, config};
+use crate::protocols::tls_upstream;
+use crate::support::{DEADLINE, KEY, Proxy, config, config_from};
 
 /// An upstream that answers a head at once and then reads on. It tells of each
 /// connection that has ended.
@@ -47,4 +49,32 @@ fn class_25_an_upload_that_outlives_its_answer_holds_up_nobody() {
     ended
         .recv_timeout(DEADLINE)
         .expect("the upload is given up");
+}
+
+/// HTTP/2 streams share one window, and what is not read uses it up.
+#[test]
+fn class_25_answers_that_nobody_reads_hold_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (port, root) = runtime.block_on(tls_upstream(&["h2"], folder.path()));
+    let url = format!("https://localhost:{port}");
+    let mut config = config_from(&[("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &url)]);
+    config.extra_roots = vec![root];
+    let proxy = Proxy::start(config);
+    let path = folder.path().join("proxy.sock");
+    let _listener = proxy.handle.listen_unix(&path).unwrap();
+    let large = proxy.post(&"x".repeat(2000));
+    let unread: Vec<_> = (0..8)
+        .map(|_| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(large.as_bytes()).unwrap();
+            client.read_exact(&mut [0; 12]).unwrap();
+            client
+        })
+        .collect();
+    let mut client = proxy.connect();
+    for _ in 0..100 {
+        assert_eq!(client.send(proxy.post("{}")).answer().status, 200);
+    }
+    drop(unread);
 }
