@@ -151,9 +151,28 @@ pub(crate) struct SettingArgs {
     /// `seccomp,no-new-privileges` for Apple's `container`.
     #[arg(long, value_name = "LIST|none")]
     waive: Option<String>,
+    /// Cover files that are known to hold secrets, such as `.env`, in the
+    /// workspace and in mounted folders.
+    #[arg(long, value_name = "true|false")]
+    mask_secrets: Option<String>,
+    /// Largest file the agent may write, or `none`.
+    #[arg(long, value_name = "SIZE")]
+    file_size: Option<String>,
+    /// Who the agent is in its container.
+    #[arg(long, value_name = "caller|UID:GID")]
+    user: Option<String>,
+    /// Show a folder or file of this machine to the agent, at
+    /// `/workspace/extra/NAME`, or with `same-path` where it is here; may be
+    /// repeated. The allowlist has to name it.
+    #[arg(long, value_name = "HOST[:NAME][:same-path][:rw]")]
+    mount: Vec<String>,
 }
 
 impl TypedSettings for SettingArgs {
+    fn mounts(&self) -> &[String] {
+        &self.mount
+    }
+
     fn typed(&self, key: Key) -> Option<&str> {
         let value = match key {
             Key::Sandbox => return self.no_sandbox.then_some("off"),
@@ -170,6 +189,9 @@ impl TypedSettings for SettingArgs {
             Key::Timeout => &self.timeout,
             Key::IdleTimeout => &self.idle_timeout,
             Key::Waive => &self.waive,
+            Key::MaskSecrets => &self.mask_secrets,
+            Key::FileSize => &self.file_size,
+            Key::User => &self.user,
         };
         value.as_deref()
     }

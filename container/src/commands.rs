@@ -9,12 +9,13 @@ use drawbridge_shared::protocol::AgentKind;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::cli::{ConfigCommand, RunArgs, SettingArgs};
-use crate::config::{Layers, RunSettings, Shown, TypedSettings};
+use crate::config::{Layers, RunSettings, Shown, Source, TypedSettings};
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::ipc::{self, Handler, Responder};
 use crate::launch::{Request, launch};
+use crate::mounts::MountRequest;
 use crate::state::State;
 use crate::submission::{Overlay, Submission};
 use crate::{block_on, credentials, orphans, output};
@@ -185,9 +186,28 @@ fn resolve(
     environment: &Environment,
     file: Option<&ConfigFile>,
 ) -> Result<(RunSettings, Vec<Shown>)> {
-    RunSettings::resolve(&Layers {
+    let (mut settings, mut shown) = RunSettings::resolve(&Layers {
         flags,
         environment: &|name| environment.variable(name).map(str::to_owned),
         file: file.and_then(|file| Some((file.path.as_path(), file.run.as_ref()?))),
-    })
+    })?;
+    let mut add = |mount: MountRequest, source: Source| {
+        let key = "mount";
+        let value = mount.to_string();
+        shown.push(Shown { key, value, source });
+        settings.mounts.push(mount);
+    };
+    // Flags add to what the file has.
+    if let Some(file) = file {
+        for mount in MountRequest::from_tables(&file.path, &file.mounts)? {
+            add(mount, Source::File(file.path.clone()));
+        }
+    }
+    for text in flags.mounts() {
+        add(
+            MountRequest::from_flag(text)?,
+            Source::Flag("--mount".to_owned()),
+        );
+    }
+    Ok((settings, shown))
 }

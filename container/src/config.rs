@@ -13,10 +13,13 @@ use std::time::Duration;
 
 use drawbridge_shared::protocol::AgentKind;
 
-use crate::error::{Error, Result};
-use crate::spec::{ByteSize, Cpus, ImageRef, Protection};
+use crate::error::{Context, Error, Result};
+use crate::mounts::MountRequest;
+use crate::spec::{ByteSize, Cpus, ImageRef, Protection, User, UserChoice};
 
-use value::{parse, parse_model, parse_named, parse_pids, parse_time_limit, parse_waived};
+use value::{
+    parse, parse_file_size, parse_model, parse_named, parse_pids, parse_time_limit, parse_waived,
+};
 
 pub(crate) use key::Key;
 pub(crate) use value::{NetworkChoice, RuntimeChoice, SandboxChoice};
@@ -25,6 +28,11 @@ pub(crate) use value::{NetworkChoice, RuntimeChoice, SandboxChoice};
 pub(crate) trait TypedSettings {
     /// The value of `--key`, if it was given.
     fn typed(&self, key: Key) -> Option<&str>;
+
+    /// The values of `--mount`.
+    fn mounts(&self) -> &[String] {
+        &[]
+    }
 }
 
 /// Where a value comes from.
@@ -67,6 +75,14 @@ pub(crate) struct RunSettings {
     pub(crate) idle_timeout: Option<Duration>,
     /// Protections that an engine without them may be used without.
     pub(crate) waive: Vec<Protection>,
+    /// Whether files that are known to hold secrets are covered.
+    pub(crate) mask_secrets: bool,
+    /// The largest file an agent may write.
+    pub(crate) file_size: Option<ByteSize>,
+    /// Who the agent is in a container.
+    pub(crate) user: UserChoice,
+    /// What it sees of this machine beside its own folders.
+    pub(crate) mounts: Vec<MountRequest>,
 }
 
 /// One line of `config show`.
@@ -128,8 +144,18 @@ impl RunSettings {
             timeout: get(Key::Timeout, "2h")?.read(parse_time_limit)?,
             idle_timeout: get(Key::IdleTimeout, "30m")?.read(parse_time_limit)?,
             waive: get(Key::Waive, "none")?.read(parse_waived)?,
+            mask_secrets: get(Key::MaskSecrets, "true")?.read(parse_named)?,
+            file_size: get(Key::FileSize, "16g")?.read(parse_file_size)?,
+            user: get(Key::User, "caller")?.read(parse)?,
+            mounts: Vec::new(),
         };
         Ok((settings, shown))
+    }
+
+    /// Who the agent is in a container.
+    pub(crate) fn agent_user(&self) -> Result<User> {
+        User::of_agent(self.user)
+            .context(|| Error::not_started("nobody can be the agent").hint("see --user"))
     }
 }
 

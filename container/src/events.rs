@@ -188,6 +188,8 @@ mod tests {
                     user: "1000:1000".to_owned(),
                     sandbox: None,
                     container: None,
+                    mounts: Vec::new(),
+                    masked: 0,
                 },
             },
             Event::Result(RunRecord::answer(Some("hi".to_owned()), None)),
@@ -197,7 +199,7 @@ mod tests {
             Event::exit(&Ok(Exit::Success)),
             Event::exit(&failed),
         ]), @r#"
-    {"type":"start","run":"run-00112233","runtime":"host","group":"main","agent":"claude","isolation":{"isolated":false,"network":"host","user":"1000:1000"}}
+    {"type":"start","run":"run-00112233","runtime":"host","group":"main","agent":"claude","isolation":{"isolated":false,"network":"host","user":"1000:1000","masked":0}}
     {"type":"result","status":"success","result":"hi","kind":"answer"}
     {"type":"result","status":"error","result":null,"newSessionId":"s1","error":"no","kind":"error"}
     {"type":"warning","message":"slow"}

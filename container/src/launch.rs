@@ -1,6 +1,7 @@
 //! One run, from its settings to its end.
 
 mod endpoint;
+mod mounts;
 mod plan;
 mod verdict;
 
@@ -27,6 +28,9 @@ use crate::runtime::{RunNetwork, Runtime};
 use crate::state::{RunFolder, State};
 
 use endpoint::Endpoint;
+use mounts::View;
+
+pub(crate) use mounts::ShownMount;
 
 /// How long requests that are under way may go on after the agent has ended.
 const PROXY_DRAIN: Duration = Duration::from_secs(2);
@@ -106,8 +110,9 @@ pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) 
         run: &run,
         runtime: &runtime,
         network: network.as_ref().map(|(_, network)| network),
+        state,
     };
-    let done = converse(request, state, reporter, &place, &mut folder).await;
+    let done = converse(request, reporter, &place, &mut folder).await;
     if let Some((engine, _)) = network
         && let Err(error) = engine.remove_networks(&run).await
     {
@@ -123,16 +128,16 @@ struct Place<'a> {
     run: &'a RunId,
     runtime: &'a Runtime,
     network: Option<&'a RunNetwork>,
+    state: &'a State,
 }
 
 async fn converse(
     request: Request,
-    state: &State,
     reporter: Reporter,
     place: &Place<'_>,
     folder: &mut RunFolder,
 ) -> Result<Exit> {
-    let Place { run, runtime, .. } = *place;
+    let (run, runtime, state) = (place.run, place.runtime, place.state);
     let mut interrupts = Interrupts::watch(request.stop)
         .context(|| Error::infrastructure("cannot watch for signals"))?;
     let settings = &request.settings;
@@ -140,6 +145,9 @@ async fn converse(
         Some(name) => state.group(name)?,
         None => folder.group()?,
     };
+    let snapshot = request.snapshot.with(group.name());
+    // It holds open what was checked, until the run is over.
+    let view = View::check(settings, state, &group, &snapshot)?;
     let proxy = ProxyHandle::start(request.proxy)
         .context(|| Error::not_started("cannot start the credential proxy"))?;
     let endpoint = Endpoint::open(&proxy, runtime, place.network, folder)?;
@@ -152,13 +160,11 @@ async fn converse(
         nonce: Some(nonce),
         agent: Some(plan::agent(settings, request.program)),
         proxy: Some(endpoint.access(&session, proxy.auth_mode())),
-        paths: plan::paths(runtime, &group),
         progress: request.progress,
-        ..RunOptions::default()
+        ..plan::seen(runtime, &group, &view, folder)?
     };
-    let snapshot = request.snapshot.with(group.name());
     let input = plan::run_input(request.prompt, &group, &snapshot, settings, input);
-    let plan = plan::Plan::of(run, runtime, settings, &endpoint, state, folder, &mut group)?
+    let plan = plan::Plan::of(place, settings, &endpoint, folder, &view, &mut group)?
         .with_runner_args(request.runner_args);
     let inside = plan::inside(runtime, &group);
     let requests = Requests::open(&group, inside, snapshot, request.responder)?;

@@ -19,6 +19,7 @@ mod image;
 mod interrupt;
 mod ipc;
 mod launch;
+mod mounts;
 mod orphans;
 mod output;
 mod paint;

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
 use crate::error::{Error, Result};
+use crate::launch::ShownMount;
 use crate::sandbox;
 use crate::spec::{ImageRef, Network, Protection, RunSpec, User};
 
@@ -131,6 +132,11 @@ pub(crate) struct Isolation {
     /// What a container adds; absent on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<ContainerIsolation>,
+    /// What the agent sees of this machine beside its own folders.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<ShownMount>,
+    /// How many files and folders are covered because they hold secrets.
+    pub(crate) masked: usize,
 }
 
 /// What a container withholds and limits.
@@ -146,6 +152,8 @@ pub(crate) struct ContainerIsolation {
     pub(crate) memory: Option<String>,
     pub(crate) cpus: Option<String>,
     pub(crate) pids: Option<u32>,
+    /// The largest file it may write; null when there is no limit.
+    pub(crate) file_size: Option<String>,
     /// What the engine lacks and the settings waive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) waived: Vec<Protection>,
@@ -177,10 +185,13 @@ impl Isolation {
                 memory: has(Protection::Memory).then(|| spec.limits.memory.to_string()),
                 cpus: has(Protection::Cpus).then(|| spec.limits.cpus.to_string()),
                 pids: has(Protection::Pids).then(|| spec.limits.pids.get()),
+                file_size: spec.limits.file_size.map(|size| size.to_string()),
                 waived: facts.lacks.clone(),
                 tmp_size: spec.scratch.size.to_string(),
                 tmp_exec: spec.scratch.exec,
             }),
+            mounts: Vec::new(),
+            masked: 0,
         }
     }
 
@@ -195,6 +206,8 @@ impl Isolation {
             network: "host",
             user: User::of_launcher().to_string(),
             container: None,
+            mounts: Vec::new(),
+            masked: 0,
         }
     }
 }
@@ -224,6 +237,11 @@ impl std::fmt::Display for Isolation {
         }
         if let Some(pids) = container.pids {
             write!(f, ", {pids} pids")?;
+        }
+        match self.masked {
+            0 => {}
+            1 => f.write_str(", 1 secret file masked")?,
+            many => write!(f, ", {many} secret files masked")?,
         }
         let waived: Vec<_> = container.waived.iter().map(ToString::to_string).collect();
         if waived.is_empty() {

@@ -9,15 +9,18 @@
 mod landlock;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::num::NonZeroU16;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
 use clap::Parser;
 use drawbridge_shared::exit::Exit;
 
 use crate::error::{Error, Result};
+use crate::mounts::FileId;
 use crate::output;
 use crate::process::Argv;
 
@@ -53,12 +56,47 @@ pub(crate) struct Sandbox {
     /// Folders it may change.
     #[arg(long)]
     write: Vec<PathBuf>,
+    /// More folders it may change, if they are still those that were checked.
+    #[arg(long)]
+    write_checked: Vec<CheckedPath>,
     /// Files and folders it may not read, unless it may change them.
     #[arg(long)]
     hide: Vec<PathBuf>,
     /// The TCP port it may connect to.
     #[arg(long)]
     port: NonZeroU16,
+}
+
+/// A folder, and which one it was when it was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CheckedPath {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl fmt::Display for CheckedPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let FileId { device, inode } = self.id;
+        write!(f, "{device}:{inode}:{}", self.path.display())
+    }
+}
+
+impl FromStr for CheckedPath {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const RULE: &str = "DEVICE:INODE:PATH";
+        let mut parts = text.splitn(3, ':');
+        let mut next = || parts.next().ok_or(RULE);
+        let (device, inode, path) = (next()?, next()?, next()?);
+        Ok(Self {
+            path: path.into(),
+            id: FileId {
+                device: device.parse().map_err(|_| RULE)?,
+                inode: inode.parse().map_err(|_| RULE)?,
+            },
+        })
+    }
 }
 
 #[derive(Debug, Parser)]
@@ -82,7 +120,25 @@ impl Sandbox {
             home.into_iter()
                 .flat_map(|home| SECRETS.map(|name| home.join(name))),
         );
-        Self { write, hide, port }
+        Self {
+            write,
+            write_checked: Vec::new(),
+            hide,
+            port,
+        }
+    }
+
+    /// Lets the agent change folders of the user's as well, and hides more.
+    pub(crate) fn with(
+        mut self,
+        write: impl IntoIterator<Item = (PathBuf, FileId)>,
+        hide: impl IntoIterator<Item = PathBuf>,
+    ) -> Self {
+        let write = write.into_iter();
+        let write = write.map(|(path, id)| CheckedPath { path, id });
+        self.write_checked.extend(write);
+        self.hide.extend(hide);
+        self
     }
 
     /// The same program within the sandbox.
@@ -97,6 +153,9 @@ impl Sandbox {
         };
         for path in &self.write {
             add("--write", path.as_os_str());
+        }
+        for path in &self.write_checked {
+            add("--write-checked", path.to_string().as_ref());
         }
         for path in &self.hide {
             add("--hide", path.as_os_str());

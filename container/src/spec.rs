@@ -7,6 +7,7 @@
 
 mod amount;
 mod name;
+mod user;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::state::InstallId;
 
 pub(crate) use amount::{ByteSize, Cpus};
 pub(crate) use name::{ImageRef, TimeZone};
+pub(crate) use user::{User, UserChoice};
 
 /// The agent's working directory in a container.
 pub(crate) const WORKSPACE: &str = "/workspace/group";
@@ -53,45 +55,6 @@ pub(crate) struct RunSpec {
     pub(crate) scratch: Scratch,
     /// The host's time zone.
     pub(crate) time_zone: Option<TimeZone>,
-}
-
-/// Numeric user and group inside the container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct User {
-    /// User id; never 0.
-    pub(crate) uid: u32,
-    /// Group id.
-    pub(crate) gid: u32,
-}
-
-impl User {
-    /// Who runs the launcher.
-    #[must_use]
-    pub(crate) fn of_launcher() -> Self {
-        Self {
-            uid: rustix::process::getuid().as_raw(),
-            gid: rustix::process::getgid().as_raw(),
-        }
-    }
-
-    /// Who the agent is in a container: the caller, so that files in mounted
-    /// folders belong to them, but never root.
-    #[must_use]
-    pub(crate) fn of_agent() -> Self {
-        match Self::of_launcher() {
-            Self { uid: 0, .. } => Self {
-                uid: 1000,
-                gid: 1000,
-            },
-            caller => caller,
-        }
-    }
-}
-
-impl fmt::Display for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.uid, self.gid)
-    }
 }
 
 /// What a container can reach.
@@ -179,6 +142,10 @@ pub(crate) struct Limits {
     pub(crate) cpus: Cpus,
     /// Processes and threads.
     pub(crate) pids: NonZeroU32,
+    /// Files that one process may have open.
+    pub(crate) open_files: u64,
+    /// The largest file it may write.
+    pub(crate) file_size: Option<ByteSize>,
 }
 
 /// The writable `/tmp` of a container.

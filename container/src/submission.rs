@@ -137,4 +137,9 @@ impl TypedSettings for Overlay<'_> {
         let own = self.submission.settings.get(key.name());
         own.map(String::as_str).or_else(|| self.serve.typed(key))
     }
+
+    // What agents see of this machine is decided by who starts `serve`.
+    fn mounts(&self) -> &[String] {
+        self.serve.mounts()
+    }
 }

@@ -15,6 +15,7 @@ mod heartbeat;
 mod inbox;
 mod input;
 mod mcp;
+mod mounts;
 mod output;
 pub mod probe;
 mod reaper;
@@ -56,7 +57,7 @@ impl SelfCommand {
     #[must_use]
     pub fn this_program(arguments: impl IntoIterator<Item = OsString>) -> Self {
         Self {
-            program: PathBuf::from("/proc/self/exe"),
+            program: own_program(cfg!(target_os = "linux"), std::env::current_exe().ok()),
             arguments: arguments.into_iter().collect(),
         }
     }
@@ -66,6 +67,18 @@ impl SelfCommand {
         let mut command = process::Command::new(&self.program);
         command.args(&self.arguments).arg(subcommand);
         command
+    }
+}
+
+/// The path that leads to the running program.
+///
+/// Linux has one that stays right when the file is replaced by an upgrade.
+/// Elsewhere it is the path by which the program was started.
+fn own_program(has_proc: bool, started_as: Option<PathBuf>) -> PathBuf {
+    const OF_PROC: &str = "/proc/self/exe";
+    match started_as {
+        Some(path) if !has_proc => path,
+        _ => PathBuf::from(OF_PROC),
     }
 }
 
@@ -86,5 +99,18 @@ pub fn main_impl(self_command: &SelfCommand, args: impl IntoIterator<Item = OsSt
         Command::Mcp(args) => mcp::main(args),
         Command::Tied(args) => tied::main(&args),
         Command::Probe(args) => probe::main(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn only_linux_is_asked_for_its_proc_folder() {
+        let path = || Some(PathBuf::from("/usr/local/bin/drawbridge"));
+        assert_eq!(own_program(true, path()), Path::new("/proc/self/exe"));
+        assert_eq!(own_program(false, path()), path().unwrap());
     }
 }

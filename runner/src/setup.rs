@@ -15,6 +15,7 @@ use crate::SelfCommand;
 use crate::agent::{AgentSpec, HostTools, ModelAccess};
 use crate::inbox::Inbox;
 use crate::input;
+use crate::mounts;
 use crate::relay::Relay;
 use crate::script_gate::{self, Verdict};
 use crate::watchdog;
@@ -58,6 +59,7 @@ pub(crate) async fn prepare(
 ) -> anyhow::Result<Beginning> {
     let options = input.drawbridge.clone().unwrap_or_default();
     let paths = options.paths.clone().unwrap_or_else(container_paths);
+    mounts::verify(&options.mounted_files)?;
     // First of all: a run that does not happen takes nothing from the inbox.
     let prompt = match script_gate::ask(self_command, &input, &paths).await? {
         Verdict::NoScript => input::prompt(&input),
@@ -81,7 +83,7 @@ pub(crate) async fn prepare(
         host_tools,
         self_command: self_command.clone(),
         append_system_prompt: global_instructions(&paths, input.is_main),
-        extra_folders: extra_folders(&paths),
+        extra_folders: extra_folders(&paths, &options.extra_folders),
         assistant_name: input.assistant_name,
         skills: paths.skills.clone().filter(|folder| folder.is_dir()),
         transcripts: options.transcripts.unwrap_or_default(),
@@ -188,8 +190,9 @@ fn global_instructions(paths: &RunPaths, is_main: bool) -> Option<String> {
         .filter(|text| !text.trim().is_empty())
 }
 
-/// The folders in the folder of extra folders, in the order of their names.
-fn extra_folders(paths: &RunPaths) -> Vec<PathBuf> {
+/// The folders in the folder of extra folders, in the order of their names,
+/// followed by those the document names.
+fn extra_folders(paths: &RunPaths, further: &[PathBuf]) -> Vec<PathBuf> {
     let entries = paths.extra.as_deref().map(Path::read_dir);
     let mut folders: Vec<_> = entries
         .into_iter()
@@ -200,5 +203,6 @@ fn extra_folders(paths: &RunPaths) -> Vec<PathBuf> {
         .filter(|path| path.is_dir())
         .collect();
     folders.sort();
+    folders.extend_from_slice(further);
     folders
 }

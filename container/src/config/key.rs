@@ -19,10 +19,13 @@ pub(crate) enum Key {
     Timeout,
     IdleTimeout,
     Waive,
+    MaskSecrets,
+    FileSize,
+    User,
 }
 
 impl Key {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Runtime,
         Self::Agent,
         Self::Image,
@@ -37,6 +40,9 @@ impl Key {
         Self::Timeout,
         Self::IdleTimeout,
         Self::Waive,
+        Self::MaskSecrets,
+        Self::FileSize,
+        Self::User,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -55,6 +61,9 @@ impl Key {
             Self::Timeout => "timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::Waive => "waive",
+            Self::MaskSecrets => "mask-secrets",
+            Self::FileSize => "file-size",
+            Self::User => "user",
         }
     }
 

@@ -58,6 +58,9 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     timeout = 2h (default)
     idle-timeout = 30m (default)
     waive = none (default)
+    mask-secrets = true (default)
+    file-size = 16g (default)
+    user = caller (default)
     "#);
 }
 
@@ -77,7 +80,7 @@ fn unknown_names_are_refused_with_place_and_accepted_values() {
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memroy = '1g'"), @r#"
     /etc/drawbridge.toml: unknown key "memroy" in [run]
-    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout, waive
+    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout, waive, mask-secrets, file-size, user
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memory = ['1g']"), @r#"
     /etc/drawbridge.toml: key "memory" in [run] is a array, not a single value

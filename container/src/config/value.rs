@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drawbridge_shared::protocol::AgentKind;
 
-use crate::spec::Protection;
+use crate::spec::{ByteSize, Protection};
 
 /// Where agents run, as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,14 @@ pub(super) fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> 
 #[expect(clippy::unnecessary_wraps, reason = "the shape of a parse function")]
 pub(super) fn parse_model(text: &str) -> Result<Option<String>, String> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub(super) fn parse_file_size(text: &str) -> Result<Option<ByteSize>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let size = parse(text).map_err(|rule| format!("{rule}, or \"none\""))?;
+    Ok(Some(size))
 }
 
 pub(super) fn parse_pids(text: &str) -> Result<NonZeroU32, String> {

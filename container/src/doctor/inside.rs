@@ -5,7 +5,7 @@ use drawbridge_runner::probe::{Attempt, Report};
 use super::check::{Check, Place, Status};
 use crate::config::{NetworkChoice, RunSettings, SandboxChoice};
 use crate::runtime::BRIDGE_PREFIX;
-use crate::spec::{HOME, IPC, User, WORKSPACE};
+use crate::spec::{HOME, IPC, WORKSPACE};
 use crate::standin::Received;
 
 /// Limits are compared in the kernel's pages.
@@ -15,7 +15,7 @@ const PAGE: u64 = 4096;
 pub(crate) fn judge(report: &Report, settings: &RunSettings) -> Vec<Check> {
     let mut checks = vec![
         version(report),
-        user(report, User::of_agent()),
+        user(report, settings),
         privileges(report),
         file_system(report),
         engine_socket(report),
@@ -55,9 +55,11 @@ fn version(report: &Report) -> Check {
     ))
 }
 
-fn user(report: &Report, wanted: User) -> Check {
+fn user(report: &Report, settings: &RunSettings) -> Check {
     let identity = &report.identity;
-    let is_wanted = identity.uid == wanted.uid && identity.gid == wanted.gid && identity.uid != 0;
+    let is_wanted = settings.agent_user().is_ok_and(|wanted| {
+        identity.uid == wanted.uid && identity.gid == wanted.gid && identity.uid != 0
+    });
     let detail = format!(
         "{}:{}, groups {:?}",
         identity.uid, identity.gid, identity.groups

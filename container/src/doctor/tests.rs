@@ -29,7 +29,7 @@ fn sealed() -> Value {
 fn judge(report: Value, network: &str) -> Vec<Check> {
     let mut report: Report = serde_json::from_value(report).unwrap();
     // Root's agents run as another user; everybody else's as themselves.
-    let user = crate::spec::User::of_agent();
+    let user = crate::spec::User::of_agent(crate::spec::UserChoice::Caller).unwrap();
     if report.identity.uid == 1000 {
         (report.identity.uid, report.identity.gid) = (user.uid, user.gid);
     }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use drawbridge_shared::ids::{GroupName, RunId};
 use drawbridge_shared::protocol::{AgentOptions, RunInput, RunOptions, RunPaths};
+use rustix::process::{Resource, getrlimit};
 use tokio::process::Command;
 
-use super::Endpoint;
+use super::{Endpoint, Place, View};
 use crate::config::{RunSettings, SandboxChoice};
 use crate::error::{Context, Error, Result};
 use crate::events::Event;
@@ -37,56 +38,66 @@ enum Kind {
     Host { scratch: PathBuf },
 }
 
+/// What a plan is made from.
+struct Parts<'a> {
+    run: &'a RunId,
+    runtime: &'a Runtime,
+    state: &'a State,
+    settings: &'a RunSettings,
+    endpoint: &'a Endpoint,
+    folder: &'a RunFolder,
+    view: &'a View,
+}
+
 impl Plan {
     pub(super) fn of(
-        run: &RunId,
-        runtime: &Runtime,
+        place: &Place<'_>,
         settings: &RunSettings,
         endpoint: &Endpoint,
-        state: &State,
         folder: &RunFolder,
+        view: &View,
         group: &mut Group,
     ) -> Result<Self> {
-        let (argv, isolation, kind) = match runtime {
+        let parts = Parts {
+            run: place.run,
+            runtime: place.runtime,
+            state: place.state,
+            settings,
+            endpoint,
+            folder,
+            view,
+        };
+        Self::made_from(&parts, group)
+    }
+
+    fn made_from(parts: &Parts<'_>, group: &mut Group) -> Result<Self> {
+        let settings = parts.settings;
+        let (argv, mut isolation, kind) = match parts.runtime {
             Runtime::Container(engine, facts) => {
-                if User::of_launcher() != User::of_agent() {
-                    group.give_to(User::of_agent())?;
+                let user = settings.agent_user()?;
+                if user != User::of_launcher() {
+                    group.give_to(user)?;
                 }
-                let spec = RunSpec {
-                    run: run.clone(),
-                    install: state.install().clone(),
-                    name: format!("drawbridge-{}-{run}", group.name()),
-                    image: settings.image.clone(),
-                    user: User::of_agent(),
-                    network: endpoint.network(),
-                    mounts: mounts(endpoint, folder, group)?,
-                    limits: Limits {
-                        memory: settings.memory,
-                        cpus: settings.cpus.at_most_of_this_machine(),
-                        pids: settings.pids,
-                    },
-                    scratch: Scratch {
-                        size: settings.tmp_size,
-                        exec: settings.tmp_exec,
-                    },
-                    time_zone: TimeZone::of_host(),
-                };
+                let spec = spec(parts, group, user)?;
                 let argv = Argv::new(engine.program(), run_args(*engine, facts, &spec));
                 let isolation = Isolation::of_container(&spec, facts);
                 (argv, isolation, Kind::Container(*engine, spec.name))
             }
             Runtime::Host => {
-                let scratch = folder.scratch()?;
+                let scratch = parts.folder.scratch()?;
                 let runner = Argv::runner(["run"]);
-                let argv = match (settings.sandbox, endpoint.port()) {
+                let argv = match (settings.sandbox, parts.endpoint.port()) {
                     (SandboxChoice::Landlock, Some(port)) => {
-                        let write = [
+                        let own = [
                             group.workspace(),
                             group.home(),
                             group.ipc(),
                             scratch.clone(),
                         ];
-                        Sandbox::new(write.into(), state.root(), port).around(runner)
+                        let seen = parts.view.on_this_machine()?;
+                        Sandbox::new(own.into(), parts.state.root(), port)
+                            .with(seen.write, seen.hide)
+                            .around(runner)
                     }
                     _ => runner,
                 };
@@ -94,8 +105,13 @@ impl Plan {
                 (argv, isolation, Kind::Host { scratch })
             }
         };
+        isolation.mounts = parts.view.shown(parts.runtime);
+        isolation.masked = match settings.sandbox {
+            SandboxChoice::Off if !isolation.isolated => 0,
+            _ => parts.view.hidden(),
+        };
         Ok(Self {
-            run: run.clone(),
+            run: parts.run.clone(),
             group: group.name().clone(),
             isolation,
             argv: argv.tied(),
@@ -156,21 +172,56 @@ impl Plan {
     }
 }
 
-fn mounts(endpoint: &Endpoint, folder: &RunFolder, group: &Group) -> Result<Vec<Mount>> {
+/// The container of a run.
+fn spec(parts: &Parts<'_>, group: &Group, user: User) -> Result<RunSpec> {
+    let settings = parts.settings;
+    Ok(RunSpec {
+        run: parts.run.clone(),
+        install: parts.state.install().clone(),
+        name: format!("drawbridge-{}-{}", group.name(), parts.run),
+        image: settings.image.clone(),
+        user,
+        network: parts.endpoint.network(),
+        mounts: mounts(parts, group)?,
+        limits: Limits {
+            memory: settings.memory,
+            cpus: settings.cpus.at_most_of_this_machine(),
+            pids: settings.pids,
+            open_files: open_files(getrlimit(Resource::Nofile).maximum),
+            file_size: settings.file_size,
+        },
+        scratch: Scratch {
+            size: settings.tmp_size,
+            exec: settings.tmp_exec,
+        },
+        time_zone: TimeZone::of_host(),
+    })
+}
+
+/// Not more than the launcher may have open itself: an engine without all
+/// rights could not give more.
+fn open_files(own: Option<u64>) -> u64 {
+    const ENOUGH: u64 = 65_536;
+    own.map_or(ENOUGH, |own| own.min(ENOUGH))
+}
+
+fn mounts(parts: &Parts<'_>, group: &Group) -> Result<Vec<Mount>> {
     let mut mounts = vec![
         (group.workspace(), WORKSPACE, Access::Write),
         (group.ipc(), IPC, Access::Write),
         (group.home(), HOME, Access::Write),
     ];
-    if endpoint.is_socket() {
-        let socket_folder = folder.socket_folder().to_owned();
+    if parts.endpoint.is_socket() {
+        let socket_folder = parts.folder.socket_folder().to_owned();
         mounts.push((socket_folder, SOCKET_FOLDER, Access::Read));
     }
     let mounts: Result<Vec<_>, _> = mounts
         .into_iter()
         .map(|(source, target, access)| Mount::new(source, target, access))
         .collect();
-    mounts.context(|| Error::not_started("the state folder cannot be mounted"))
+    let mut mounts = mounts.context(|| Error::not_started("the state folder cannot be mounted"))?;
+    mounts.extend(parts.view.mounts(parts.folder)?);
+    Ok(mounts)
 }
 
 /// The agent, for the run input.
@@ -182,15 +233,32 @@ pub(super) fn agent(settings: &RunSettings, program: Vec<String>) -> AgentOption
     }
 }
 
+/// What the runner has to know about the folders that the agent sees.
+pub(super) fn seen(
+    runtime: &Runtime,
+    group: &Group,
+    view: &View,
+    folder: &RunFolder,
+) -> Result<RunOptions> {
+    Ok(RunOptions {
+        paths: paths(runtime, group, view),
+        extra_folders: view.extra_folders(runtime),
+        mounted_files: view.expected(runtime, folder)?,
+        ..RunOptions::default()
+    })
+}
+
 /// A container has fixed paths; on the host they are the group's own.
-pub(super) fn paths(runtime: &Runtime, group: &Group) -> Option<RunPaths> {
+fn paths(runtime: &Runtime, group: &Group, view: &View) -> Option<RunPaths> {
     match runtime {
         Runtime::Container(..) => None,
         Runtime::Host => Some(RunPaths {
             workspace: group.workspace(),
             ipc: group.ipc(),
             home: group.home(),
-            ..RunPaths::default()
+            global: view.shared("global"),
+            skills: view.shared("skills"),
+            extra: None,
         }),
     }
 }

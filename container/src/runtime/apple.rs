@@ -39,6 +39,13 @@ pub(super) fn run_args(spec: &RunSpec) -> Vec<OsString> {
     pair("--ulimit", format!("nproc={}", spec.limits.pids).into());
     pair("--ulimit", "core=0".into());
     pair(
+        "--ulimit",
+        format!("nofile={}", spec.limits.open_files).into(),
+    );
+    if let Some(size) = spec.limits.file_size {
+        pair("--ulimit", format!("fsize={}", size.bytes()).into());
+    }
+    pair(
         "--memory",
         format!("{}M", spec.limits.memory.bytes() >> 20).into(),
     );

@@ -27,6 +27,12 @@ pub(super) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsS
     args.pair("--memory-swap", spec.limits.memory.to_string());
     args.pair("--cpus", spec.limits.cpus.to_string());
     args.pair("--ulimit", "core=0");
+    let open_files = spec.limits.open_files;
+    args.pair("--ulimit", format!("nofile={open_files}:{open_files}"));
+    if let Some(size) = spec.limits.file_size {
+        let size = size.bytes();
+        args.pair("--ulimit", format!("fsize={size}:{size}"));
+    }
 
     let exec = if spec.scratch.exec { "exec" } else { "noexec" };
     let size = spec.scratch.size.bytes();

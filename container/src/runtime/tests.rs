@@ -27,6 +27,8 @@ fn spec() -> RunSpec {
             memory: ByteSize::mib(4096),
             cpus: Cpus::whole(2),
             pids: 512.try_into().unwrap(),
+            open_files: 20_000,
+            file_size: Some(ByteSize::mib(1024)),
         },
         scratch: Scratch {
             size: ByteSize::mib(512),
@@ -68,6 +70,8 @@ fn a_sealed_run_on_docker() {
     --memory-swap 4g
     --cpus 2
     --ulimit core=0
+    --ulimit nofile=20000:20000
+    --ulimit fsize=1073741824:1073741824
     --tmpfs /tmp:rw,exec,nosuid,nodev,size=536870912,mode=1777
     --mount type=bind,"source=/state/groups/main/workspace","target=/workspace/group"
     --mount type=bind,"source=/state/runs/run-00112233/socket","target=/run/drawbridge",readonly
@@ -145,6 +149,8 @@ fn a_bridge_run_on_apples_container() {
     --user 501:20
     --ulimit nproc=512
     --ulimit core=0
+    --ulimit nofile=20000
+    --ulimit fsize=1073741824
     --memory 4096M
     --cpus 2
     --mount type=tmpfs,destination=/tmp,size=512M,mode=1777

@@ -9,6 +9,7 @@ use landlock::{
     Scope,
 };
 
+use rustix::fs::fstat;
 use rustix::process::geteuid;
 use rustix::thread::{
     CapabilitySet, capability_is_in_bounding_set, remove_capability_from_bounding_set,
@@ -40,6 +41,8 @@ pub(super) enum SandboxError {
     Rule(#[from] RulesetError),
     #[error("capabilities cannot be given up")]
     Capabilities(#[source] io::Error),
+    #[error("{} is not the folder that was checked", .0.display())]
+    Exchanged(PathBuf),
     #[error("cannot look at {}", .0.display())]
     Look(PathBuf, #[source] io::Error),
 }
@@ -61,6 +64,16 @@ pub(super) fn enforce(sandbox: &Sandbox) -> Result<(), SandboxError> {
     }
     for path in &sandbox.write {
         rules = allow(rules, path, all)?;
+    }
+    for checked in &sandbox.write_checked {
+        let folder = PathFd::new(&checked.path)
+            .map_err(|_| SandboxError::Exchanged(checked.path.clone()))?;
+        let found = fstat(&folder)
+            .map_err(|error| SandboxError::Look(checked.path.clone(), error.into()))?;
+        if (found.st_dev, found.st_ino) != (checked.id.device, checked.id.inode) {
+            return Err(SandboxError::Exchanged(checked.path.clone()));
+        }
+        rules = rules.add_rule(PathBeneath::new(folder, all))?;
     }
     for path in DEVICES {
         rules = allow(rules, Path::new(path), read | AccessFs::WriteFile)?;

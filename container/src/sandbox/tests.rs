@@ -4,6 +4,13 @@ use super::*;
 fn the_command_line_survives_the_way_through_argv() {
     let sandbox = Sandbox {
         write: vec!["/a b".into(), "--odd".into()],
+        write_checked: vec![CheckedPath {
+            path: "/c:d e".into(),
+            id: FileId {
+                device: 7,
+                inode: 42,
+            },
+        }],
         hide: vec!["/state".into()],
         port: NonZeroU16::new(4711).unwrap(),
     };

@@ -158,6 +158,11 @@ impl RunFolder {
         &self.socket_folder
     }
 
+    /// The folder of the empty files that are put over secrets.
+    pub(crate) fn covers(&self) -> PathBuf {
+        self.path.join("covers")
+    }
+
     /// A group that is removed with this folder.
     pub(crate) fn group(&self) -> Result<Group> {
         Group::of_one_run(self.path.join("group"))

@@ -25,6 +25,8 @@ pub struct ConfigFile {
     pub path: PathBuf,
     /// The launcher's table, which the proxy does not read.
     pub run: Option<toml::Table>,
+    /// The launcher's `[[mounts]]`, which the proxy does not read either.
+    pub mounts: Vec<toml::Table>,
     pub(super) proxy: ProxyTable,
     pub(super) routes: Vec<RouteTable>,
 }
@@ -92,6 +94,8 @@ struct Document {
     #[serde(default)]
     route: Vec<RouteTable>,
     run: Option<toml::Table>,
+    #[serde(default)]
+    mounts: Vec<toml::Table>,
 }
 
 /// `[proxy]`
@@ -288,6 +292,7 @@ impl ConfigFile {
         Ok(Self {
             path: path.to_owned(),
             run: document.run,
+            mounts: document.mounts,
             proxy: document.proxy,
             routes: document.route,
         })

@@ -75,6 +75,26 @@ pub struct RunOptions {
     /// What to do about old and large transcripts; nothing when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcripts: Option<TranscriptLimits>,
+    /// Folders the agent may use beside those of [`RunPaths::extra`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_folders: Vec<PathBuf>,
+    /// What has to be found at some paths before the agent is started. The host
+    /// has checked these files by name, and a name can be given to another file
+    /// before it is mounted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounted_files: Vec<MountedFile>,
+}
+
+/// A file or folder of the host that has to be found at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MountedFile {
+    /// Where it has to be, without a link on the way.
+    pub path: PathBuf,
+    /// Number of its file system's device.
+    pub device: u64,
+    /// Number of its inode there.
+    pub inode: u64,
 }
 
 /// When transcripts are put away. The one in use is never touched.

@@ -9,7 +9,7 @@ mod input;
 mod record;
 
 pub use input::{
-    AgentKind, AgentOptions, AuthMode, MAX_INPUT_BYTES, ProxyAccess, ProxyEndpoint, RunInput,
-    RunOptions, RunPaths, TranscriptLimits,
+    AgentKind, AgentOptions, AuthMode, MAX_INPUT_BYTES, MountedFile, ProxyAccess, ProxyEndpoint,
+    RunInput, RunOptions, RunPaths, TranscriptLimits,
 };
 pub use record::{ErrorKind, Progress, RecordDetails, RecordKind, RecordStatus, RunRecord, Usage};
