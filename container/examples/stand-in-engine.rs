@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use drawbridge_shared::ipc::{HostMessage, InputFolder};
+use drawbridge_shared::ipc::{HEARTBEAT, HostMessage, InputFolder};
 use drawbridge_shared::marker::Markers;
 use drawbridge_shared::protocol::{RunInput, RunRecord};
 
@@ -30,6 +30,10 @@ fn main() -> ExitCode {
         .unwrap();
     writeln!(calls, "{}", args.join(" ")).unwrap();
     let script = fs::read_to_string(here.join("script")).unwrap();
+    hold(&here, &args[0]);
+    if here.join("down").exists() {
+        return ExitCode::from(fail("cannot connect to the daemon", 1));
+    }
     let code = match args[0].as_str() {
         "info" if script == "stopped" => fail("cannot connect to the daemon", 1),
         "info" => {
@@ -63,6 +67,18 @@ fn main() -> ExitCode {
         other => fail(&format!("unknown command {other}"), 125),
     };
     ExitCode::from(code)
+}
+
+/// Waits where the test wants to look, until it has seen enough.
+fn hold(here: &Path, step: &str) {
+    let step = here.join("hold").join(step);
+    if !step.exists() {
+        return;
+    }
+    fs::write(here.join("held"), std::process::id().to_string()).unwrap();
+    while step.exists() {
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
 }
 
 fn print(text: &str) {
@@ -162,7 +178,9 @@ fn run(here: &Path, script: &str, args: &[String]) -> u8 {
     }
     fs::write(here.join("pid"), std::process::id().to_string()).unwrap();
     let code = play(script, &serde_json::from_str(&input).unwrap(), &ipc(args));
-    let _ = fs::remove_file(here.join("pid"));
+    if script != "engine stops" {
+        let _ = fs::remove_file(here.join("pid"));
+    }
     code
 }
 
@@ -192,8 +210,19 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
         }
         "killed" => return 137,
         "engine fails" => {
-            let _ = writeln!(io::stderr().lock(), "[agent-runner] started");
+            fs::write(ipc.join(HEARTBEAT), "{}").unwrap();
             return fail("unexpected EOF", 125);
+        }
+        // The container stays, and nobody can be asked about it.
+        "engine stops" => {
+            fs::write(ipc.join(HEARTBEAT), "{}").unwrap();
+            fs::write(here().join("down"), "").unwrap();
+            return fail("error waiting for container: unexpected EOF", 125);
+        }
+        // The disk that the state folder is on is full now.
+        "fill the disk" => {
+            let mut file = File::create(ipc.join("filling")).unwrap();
+            while file.write_all(&[0; 4096]).is_ok() {}
         }
         "agent fails" => {
             markers

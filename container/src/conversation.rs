@@ -52,6 +52,8 @@ pub(crate) struct Tally {
     pub(crate) failures: usize,
     /// Failures of an agent that did not start.
     pub(crate) start_failures: usize,
+    /// Follow-ups that could not be handed over.
+    pub(crate) lost: usize,
     /// Whether the runner said anything at all.
     pub(crate) has_started: bool,
 }
@@ -79,6 +81,8 @@ struct State {
     is_heard: bool,
     /// Whether the runner was asked to end.
     is_closed: bool,
+    /// How long it may take to.
+    close_grace: Duration,
     last_word: Instant,
 }
 
@@ -104,6 +108,7 @@ impl<'a> Conversation<'a> {
                 is_open: true,
                 is_heard: true,
                 is_closed: false,
+                close_grace: CLOSE_GRACE,
                 last_word: Instant::now(),
             },
         }
@@ -277,7 +282,10 @@ impl<'a> Conversation<'a> {
         let answers = usize::from(matches!(message, HostMessage::Message { .. }));
         match self.group.send(message) {
             Ok(()) => self.state.sent += answers,
-            Err(error) => self.reporter.warn(format!("a follow-up is lost: {error}")),
+            Err(error) => {
+                self.tally.lost += 1;
+                self.reporter.warn(format!("a follow-up is lost: {error}"));
+            }
         }
     }
 
@@ -300,6 +308,8 @@ impl<'a> Conversation<'a> {
         }
         self.state.last_word = Instant::now();
         if let Err(error) = self.group.close(self.run) {
+            // It does not know that it should, so there is no wait for it.
+            self.state.close_grace = Duration::ZERO;
             self.reporter
                 .warn(format!("cannot ask the agent to end: {error}"));
         }
@@ -311,7 +321,7 @@ impl<'a> Conversation<'a> {
 
     fn quiet_limit(&self) -> Instant {
         let limit = if self.is_waiting_for_the_end() {
-            CLOSE_GRACE
+            self.state.close_grace
         } else {
             self.settings.idle_timeout.unwrap_or(NEVER)
         };

@@ -186,8 +186,9 @@ async fn converse(
     drop(endpoint);
     proxy.shutdown(PROXY_DRAIN).await;
     let log = program.into_log().await;
+    let reached_agent = tally.answers > tally.start_failures || group.reached_agent();
     reporter.report(&Event::Stopped {
-        reached_agent: tally.answers > tally.start_failures || group.reached_agent(),
+        reached_agent,
         log: log.lines(),
     });
     if let Err(error) = stopped {
@@ -195,7 +196,7 @@ async fn converse(
         folder.keep();
         return Err(error);
     }
-    verdict::of(end, &tally, &log, runtime, settings)
+    verdict::of(end, &tally, reached_agent, &log, runtime, settings)
 }
 
 fn no_randomness() -> Error {

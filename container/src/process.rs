@@ -281,7 +281,6 @@ impl Program {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LogTail {
     lines: VecDeque<String>,
-    shows_the_runner: bool,
 }
 
 impl LogTail {
@@ -310,7 +309,6 @@ impl LogTail {
         if line.is_empty() {
             return;
         }
-        self.shows_the_runner |= line.starts_with("[agent-runner]");
         if self.lines.len() == Self::LINES {
             self.lines.pop_front();
         }
@@ -327,11 +325,6 @@ impl LogTail {
     pub(crate) fn text(&self) -> String {
         let lines: Vec<_> = self.lines.iter().map(String::as_str).collect();
         lines.join(" | ")
-    }
-
-    /// Whether the runner itself has logged something.
-    pub(crate) const fn shows_the_runner(&self) -> bool {
-        self.shows_the_runner
     }
 }
 

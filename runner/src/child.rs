@@ -315,11 +315,12 @@ impl Input {
     }
 }
 
-/// Describes how a child ended, in words: `exit code 3` or `signal 9`.
+/// Describes how a child ended, in words: `exit code 3` or `signal 15`.
 pub(crate) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
+        (None, Some(9)) => "signal 9, most often the memory limit's".to_owned(),
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "an unknown status".to_owned(),
     }

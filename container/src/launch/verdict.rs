@@ -22,6 +22,7 @@ const KILLED: i32 = 137;
 pub(crate) fn of(
     end: End,
     tally: &Tally,
+    reached_agent: bool,
     log: &LogTail,
     runtime: &Runtime,
     settings: &RunSettings,
@@ -30,8 +31,9 @@ pub(crate) fn of(
         limit.map_or_else(String::new, |limit| format!(" {} s", limit.as_secs()))
     };
     match end {
-        End::Exited(status) => exited(status, tally, log, runtime, settings),
-        End::Lingers => Ok(answered(tally)),
+        End::Exited(status) if status.success() => ended(tally, log),
+        End::Exited(status) => failed(status, tally, reached_agent, log, runtime, settings),
+        End::Lingers => answered(tally),
         End::TooLong => {
             let limit = shown(settings.timeout);
             Err(
@@ -48,36 +50,44 @@ pub(crate) fn of(
     }
 }
 
-const fn answered(tally: &Tally) -> Exit {
-    if tally.failures == 0 {
-        Exit::Success
-    } else {
-        Exit::AgentFailed
+fn answered(tally: &Tally) -> Result<Exit> {
+    match tally {
+        Tally { lost: 1.., .. } => {
+            let lost = tally.lost;
+            Err(
+                Error::infrastructure(format!("{lost} follow-ups did not reach the agent")).hint(
+                    "see the warnings for the reason, and send them again with the same --group",
+                ),
+            )
+        }
+        Tally { failures: 0, .. } => Ok(Exit::Success),
+        _ => Ok(Exit::AgentFailed),
     }
 }
 
-fn exited(
+fn ended(tally: &Tally, log: &LogTail) -> Result<Exit> {
+    match tally.answers {
+        0 => Err(with_log(
+            "the agent ended without an answer",
+            log,
+            Error::agent,
+        )),
+        _ => answered(tally),
+    }
+}
+
+fn failed(
     status: ExitStatus,
     tally: &Tally,
+    reached_agent: bool,
     log: &LogTail,
     runtime: &Runtime,
     settings: &RunSettings,
 ) -> Result<Exit> {
-    if status.success() {
-        return match tally.answers {
-            0 => Err(with_log(
-                "the agent ended without an answer",
-                log,
-                Error::agent,
-            )),
-            _ => Ok(answered(tally)),
-        };
-    }
-    let has_started = tally.has_started || log.shows_the_runner();
     let code = status.code();
     match (runtime, code) {
         (Runtime::Container(engine, _), Some(ENGINE_FAILED | NOT_EXECUTABLE | NOT_FOUND))
-            if !has_started =>
+            if !reached_agent && !tally.has_started =>
         {
             let what = format!("{} could not start the container", engine.program());
             Err(with_log(&what, log, Error::not_started).hint("drawbridge doctor"))

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use drawbridge_shared::env;
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -86,8 +87,13 @@ pub(crate) struct DeadRun {
 impl State {
     /// Makes the folder of a new run.
     pub(crate) fn new_run(&self, id: &RunId) -> Result<RunFolder> {
-        self.make_run(id)
-            .context(|| Error::not_started(format!("cannot make the folder of {id}")))
+        self.make_run(id).context(|| {
+            Error::not_started(format!("cannot make the folder of {id}")).hint(format!(
+                "make room in {}, or name another folder in {}",
+                self.root().display(),
+                env::DRAWBRIDGE_STATE_DIR
+            ))
+        })
     }
 
     fn make_run(&self, id: &RunId) -> io::Result<RunFolder> {

@@ -1,7 +1,7 @@
 //! Messages from the host to a running agent.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -65,12 +65,34 @@ impl HostMessage {
 /// A name for a new message file: `<milliseconds>-<sequence>.json`.
 ///
 /// Readers take files in the order of their names. Digits of fixed width keep
-/// files of one millisecond in the order in which this process named them.
+/// files of one millisecond in the order in which this process named them, and
+/// a clock that is set back does not put a message before an earlier one.
 #[must_use]
 pub fn message_file_name() -> String {
+    name_at(SystemTime::now())
+}
+
+fn name_at(now: SystemTime) -> String {
+    static LATEST: AtomicU64 = AtomicU64::new(0);
     static SEQUENCE: AtomicU32 = AtomicU32::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let millis = now.map_or(0, |elapsed| elapsed.as_millis());
+    let elapsed = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let millis = now.max(LATEST.fetch_max(now, Ordering::Relaxed));
     let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     format!("{millis:013}-{sequence:010}-{}.json", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn names_stay_in_order_when_the_clock_is_set_back() {
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        let names = [now, now - hour, now + hour, UNIX_EPOCH - hour, now].map(name_at);
+        assert!(names.is_sorted(), "{names:?}");
+    }
 }

@@ -17,7 +17,9 @@ mod follow_ups;
 mod hostile;
 mod images;
 mod leak;
+mod limits;
 mod nanoclaw;
+mod requests;
 mod sealed;
 
 use std::process::ExitCode;
@@ -173,8 +175,14 @@ fn trials_of(agent: Agent) -> Vec<Trial> {
             .map(|setting| setting.trial(name, *test))
     }));
     let own = match agent {
-        Agent::Builtin => [images::TESTS, docs::TESTS].concat(),
-        Agent::Claude => nanoclaw::TESTS.to_vec(),
+        Agent::Builtin => [
+            images::TESTS,
+            docs::TESTS,
+            limits::TESTS,
+            requests::BY_SHELL,
+        ]
+        .concat(),
+        Agent::Claude => [nanoclaw::TESTS, requests::BY_TOOL].concat(),
     };
     trials.extend(own.iter().map(|(name, test)| usual.trial(name, *test)));
     trials
