@@ -1,5 +1,7 @@
 //! The commands that are only a few lines long.
 
+use std::path::PathBuf;
+
 use drawbridge_proxy::config::{ConfigFile, Environment, ProxyConfig};
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::GroupName;
@@ -16,6 +18,7 @@ use crate::follow_ups;
 use crate::ipc::{self, Handler, Responder};
 use crate::launch::{Request, launch};
 use crate::mounts::MountRequest;
+use crate::serve::ServeArgs;
 use crate::state::State;
 use crate::submission::{Overlay, Submission};
 use crate::{block_on, credentials, orphans, output};
@@ -83,7 +86,7 @@ fn request(args: &RunArgs) -> Result<Request> {
         })
     });
     Ok(Request {
-        responder: responder(args)?,
+        responder: responder(args.on_request.as_ref(), args.json)?,
         snapshot: snapshot.transpose()?.unwrap_or_default(),
         prompt: follow_ups::read_prompt(&args.prompt)?,
         group,
@@ -95,9 +98,9 @@ fn request(args: &RunArgs) -> Result<Request> {
 }
 
 /// Who answers the agent's requests.
-fn responder(args: &RunArgs) -> Result<Responder> {
-    let Some(program) = &args.on_request else {
-        return Ok(if args.json {
+fn responder(on_request: Option<&PathBuf>, has_program: bool) -> Result<Responder> {
+    let Some(program) = on_request else {
+        return Ok(if has_program {
             Responder::Program
         } else {
             Responder::Person
@@ -127,10 +130,12 @@ fn require_program(agent: AgentKind, program: &[String]) -> Result<()> {
 }
 
 /// The run of a submission, with the configuration as it is at this moment.
-pub(crate) fn request_of(submission: &Submission, serve: &SettingArgs) -> Result<Request> {
+pub(crate) fn request_of(submission: &Submission, args: &ServeArgs) -> Result<Request> {
+    let serve = &args.settings;
     let (settings, proxy) = settle(&Overlay { submission, serve })?;
     require_program(settings.agent, &submission.program)?;
     Ok(Request {
+        responder: responder(args.on_request.as_ref(), true)?,
         prompt: submission.prompt.clone(),
         group: submission.group.clone(),
         program: submission.program.clone(),

@@ -6,6 +6,8 @@
 mod faults;
 #[path = "run/requests.rs"]
 mod requests;
+#[path = "run/serve.rs"]
+mod serve;
 
 use std::fs;
 use std::io::Write;

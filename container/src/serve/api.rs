@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use super::hub::Hub;
 use crate::commands;
 use crate::error::{Context, Error, Result};
+use crate::follow_ups::FollowUp;
+use crate::ipc::Reply;
 use crate::retry::RetryPolicy;
 use crate::store::{Filter, Store};
 use crate::submission::{Stage, Submission, SubmissionId};
@@ -29,6 +31,17 @@ pub(crate) enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<GroupName>,
         message: HostMessage,
+    },
+    /// Answers what an agent asked for in a `request` event.
+    Answer {
+        id: SubmissionId,
+        /// The request's own id.
+        request: String,
+        /// Whether it is accepted.
+        ok: bool,
+        /// The answer to a question, or why it is refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
     },
     /// The agent's present turn is to stop.
     Interrupt { id: SubmissionId },
@@ -84,6 +97,24 @@ pub(crate) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Value> {
             let live = hub.shared().live.get(&id).cloned();
             let live = live.ok_or_else(|| not_live(id))?;
             live.interrupt.notify_one();
+            Ok(json!({ "id": id }))
+        }
+        Command::Answer {
+            id,
+            request,
+            ok,
+            text,
+        } => {
+            let reply = Reply {
+                ok,
+                text,
+                snapshot: None,
+            };
+            let live = hub.shared().live.get(&id).cloned();
+            let live = live.ok_or_else(|| not_live(id))?;
+            if !live.answer(FollowUp::Answer { id: request, reply }) {
+                return Err(Error::full("too many answers wait for this run"));
+            }
             Ok(json!({ "id": id }))
         }
         Command::Close { id, now } => close(hub, id, now).await,

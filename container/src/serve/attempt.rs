@@ -47,7 +47,7 @@ impl Attempt {
             Ok(submission) => submission,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
-        let request = match commands::request_of(&submission, &self.hub.args.settings) {
+        let request = match commands::request_of(&submission, &self.hub.args) {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
@@ -96,23 +96,42 @@ impl Attempt {
     }
 }
 
-/// Hands follow-ups to the run until it is closed, each after the store has it.
+/// Hands the run what its callers have for it, until it is over: follow-ups,
+/// each after the store has it, until the conversation is closed; answers to
+/// its agent's requests and interrupts also after that.
 async fn feed(hub: Arc<Hub>, id: SubmissionId, live: Live, messages: mpsc::Sender<FollowUp>) {
-    loop {
-        if deliver(&hub, id, &messages).await.is_err() {
+    let mut is_open = true;
+    while let Some(next) = next_word(&hub, id, &live, &messages, &mut is_open).await {
+        if messages.send(next).await.is_err() {
             return;
+        }
+    }
+}
+
+/// What to tell the run next; `None` when it is over.
+async fn next_word(
+    hub: &Hub,
+    id: SubmissionId,
+    live: &Live,
+    messages: &mpsc::Sender<FollowUp>,
+    is_open: &mut bool,
+) -> Option<FollowUp> {
+    loop {
+        if *is_open && deliver(hub, id, messages).await.is_err() {
+            return None;
         }
         tokio::select! {
             biased;
-            () = messages.closed() => return,
-            () = live.follow_up.notified() => {}
+            () = messages.closed() => return None,
+            () = live.follow_up.notified(), if *is_open => {}
             () = live.interrupt.notified() => {
-                let interrupt = FollowUp::Message(HostMessage::Interrupt);
-                if messages.send(interrupt).await.is_err() {
-                    return;
-                }
+                return Some(FollowUp::Message(HostMessage::Interrupt));
             }
-            () = live.close.cancelled() => return,
+            answer = live.next_answer() => return Some(answer),
+            () = live.close.cancelled(), if *is_open => {
+                *is_open = false;
+                return Some(FollowUp::Close);
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What all parts of `serve` share: the queue, the live runs, the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::ServeArgs;
 use crate::error::{Error, Result};
+use crate::follow_ups::FollowUp;
 use crate::queue::Queue;
 use crate::retry::remaining;
 use crate::state::State;
@@ -70,6 +71,9 @@ pub(crate) struct Live {
     pub(crate) close: CancellationToken,
     /// The run is to end now.
     pub(crate) stop: CancellationToken,
+    /// Answers to what its agent asked for.
+    pub(crate) answers: Arc<Mutex<VecDeque<FollowUp>>>,
+    pub(crate) answered: Arc<Notify>,
     /// Its caller gave it up, so that it is not tried again.
     pub(crate) is_given_up: Arc<AtomicBool>,
 }
@@ -177,7 +181,37 @@ impl Hub {
     }
 }
 
+/// Most answers that wait for a run.
+const MAX_ANSWERS: usize = 1000;
+
 impl Live {
+    /// Hands in an answer; false when too many wait.
+    pub(crate) fn answer(&self, answer: FollowUp) -> bool {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = answers.len() < MAX_ANSWERS;
+        if has_room {
+            answers.push_back(answer);
+            self.answered.notify_one();
+        }
+        has_room
+    }
+
+    /// Waits for the next answer.
+    pub(crate) async fn next_answer(&self) -> FollowUp {
+        loop {
+            let answered = self.answered.notified();
+            if let Some(answer) = self.take_answer() {
+                return answer;
+            }
+            answered.await;
+        }
+    }
+
+    fn take_answer(&self) -> Option<FollowUp> {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.pop_front()
+    }
+
     pub(crate) fn give_up(&self) {
         self.is_given_up.store(true, Ordering::Relaxed);
         self.stop.cancel();

@@ -1,6 +1,7 @@
 //! How `serve` is set up.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -43,6 +44,11 @@ pub(crate) struct ServeArgs {
     /// How long to remember what ended with a result.
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_time)]
     pub(crate) keep: Duration,
+    /// Program that answers what agents ask for: one request as JSON on its
+    /// standard input, the answer as JSON on its standard output. Without it
+    /// requests are events, and `answer` commands answer them.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) on_request: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) settings: SettingArgs,
 }

@@ -74,9 +74,7 @@ pub(super) fn log(
     json: &str,
 ) -> rusqlite::Result<()> {
     connection
-        .prepare_cached(
-            "INSERT INTO events (submission, attempt, at, json) VALUES (?1, ?2, ?3, ?4)",
-        )?
+        .prepare("INSERT INTO events (submission, attempt, at, json) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![id, attempt, now_ms(), json])?;
     Ok(())
 }
@@ -112,7 +110,7 @@ impl Store {
             }
             if reached {
                 let sql = "UPDATE submissions SET reached = 1 WHERE id = ?1 AND reached = 0";
-                connection.prepare_cached(sql)?.execute([id])?;
+                connection.prepare(sql)?.execute([id])?;
             }
             Ok(())
         })
@@ -139,7 +137,7 @@ impl Store {
                     SubmissionId(0),
                 ),
             };
-            let mut statement = connection.prepare_cached(sql)?;
+            let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map(params![since, of, PAGE], |row| {
                 let json: String = row.get(4)?;
                 Ok(LoggedEvent {
@@ -171,7 +169,7 @@ impl Store {
 fn note_run(connection: &Connection, id: SubmissionId, run: &RunId) -> rusqlite::Result<()> {
     let sql = "UPDATE submissions SET run = ?2 WHERE id = ?1";
     connection
-        .prepare_cached(sql)?
+        .prepare(sql)?
         .execute(params![id, run.as_str()])?;
     Ok(())
 }

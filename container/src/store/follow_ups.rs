@@ -31,7 +31,7 @@ impl Store {
             let sql = "INSERT INTO follow_ups (submission, json) SELECT id, ?2 FROM submissions \
                        WHERE id = ?1 AND stage IN (?3, ?4)";
             let values = params![id, json, Stage::Queued, Stage::Running];
-            Ok(connection.prepare_cached(sql)?.execute(values)? == 1)
+            Ok(connection.prepare(sql)?.execute(values)? == 1)
         })
         .await
     }
@@ -46,7 +46,7 @@ impl Store {
     pub(crate) async fn delivered(&self, follow_up: i64) -> Result<()> {
         self.call(move |connection| {
             let sql = "UPDATE follow_ups SET delivered = 1 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute([follow_up])?;
+            connection.prepare(sql)?.execute([follow_up])?;
             Ok(())
         })
         .await
@@ -58,7 +58,7 @@ fn undelivered(
     id: SubmissionId,
 ) -> rusqlite::Result<Vec<WaitingFollowUp>> {
     let sql = "SELECT id, json FROM follow_ups WHERE submission = ?1 AND delivered = 0 ORDER BY id";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([id], |row| {
         Ok(WaitingFollowUp {
             id: row.get(0)?,
@@ -73,7 +73,7 @@ fn undelivered(
 pub(super) fn deliver_again(connection: &Connection, id: SubmissionId) -> rusqlite::Result<()> {
     let sql = "UPDATE follow_ups SET delivered = 0 WHERE submission = ?1 AND EXISTS \
                (SELECT 1 FROM submissions WHERE id = ?1 AND grp IS NULL)";
-    connection.prepare_cached(sql)?.execute([id])?;
+    connection.prepare(sql)?.execute([id])?;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ pub(super) fn hand_on(
         return Ok(None);
     }
     let sql = "SELECT grp, input, allowed, attempt FROM submissions WHERE id = ?1";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare(sql)?;
     let origin = statement
         .query_row([id], |row| {
             let group: Option<GroupName> = parse_column(row, 0)?;

@@ -107,9 +107,7 @@ impl Store {
         self.call(move |connection| {
             if let Some(key) = &key {
                 let sql = "SELECT id FROM submissions WHERE key = ?1";
-                let known = connection
-                    .prepare_cached(sql)?
-                    .query_row([key], |row| row.get(0));
+                let known = connection.prepare(sql)?.query_row([key], |row| row.get(0));
                 if let Some(id) = known.optional()? {
                     return Ok(Recorded { id, is_new: false });
                 }
@@ -152,7 +150,7 @@ impl Store {
             let sql = "UPDATE submissions SET stage = ?2, attempt = attempt + 1, run = NULL, \
                        reached = 0 WHERE id = ?1 AND stage = ?3 \
                        RETURNING attempt, allowed, input";
-            let mut statement = connection.prepare_cached(sql)?;
+            let mut statement = connection.prepare(sql)?;
             let claim = statement
                 .query_row(params![id, Stage::Running, Stage::Queued], |row| {
                     Ok(Claim {
@@ -197,7 +195,7 @@ impl Store {
         self.call(move |connection| {
             let sql = "UPDATE submissions SET stage = ?2, ended = ?4 \
                        WHERE id = ?1 AND stage = ?3 RETURNING attempt";
-            let mut statement = connection.prepare_cached(sql)?;
+            let mut statement = connection.prepare(sql)?;
             let withdrawn = statement
                 .query_row(params![id, Stage::Done, Stage::Queued, now_ms()], |row| {
                     row.get::<_, u32>(0)
@@ -301,7 +299,7 @@ pub(super) fn insert(
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
     let group = group.map(GroupName::as_str);
     let values = params![key, group, kind, input, Stage::Queued, allowed, now_ms()];
-    connection.prepare_cached(sql)?.execute(values)?;
+    connection.prepare(sql)?.execute(values)?;
     let id = SubmissionId(connection.last_insert_rowid());
     mark(connection, id, 0, &Milestone::Queued)?;
     Ok(id)
@@ -348,7 +346,7 @@ fn record_ending(
     let sql = "UPDATE submissions SET stage = ?2, due = ?3, ended = ?4 \
                WHERE id = ?1 AND stage = ?5";
     let values = params![id, stage, due, ended, Stage::Running];
-    if connection.prepare_cached(sql)?.execute(values)? == 1 {
+    if connection.prepare(sql)?.execute(values)? == 1 {
         mark(connection, id, attempt, &milestone)?;
     }
     Ok(())
@@ -362,7 +360,7 @@ fn record_failure(
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO failures (submission, attempt, at, class, code, reached, reason, \
                hint, log) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    connection.prepare_cached(sql)?.execute(params![
+    connection.prepare(sql)?.execute(params![
         id,
         attempt,
         now_ms(),

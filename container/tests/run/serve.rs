@@ -1,0 +1,167 @@
+//! `drawbridge serve` with an engine that fails in all the ways it can.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Bench, KEY};
+
+/// A program that drives `serve --stdio`.
+struct Driver {
+    child: Child,
+    stdin: ChildStdin,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Driver {
+    fn start(bench: &Bench, args: &[&str]) -> Self {
+        let start = ["serve", "--stdio", "--retry-delay", "10ms"];
+        let mut command = bench.command(&[&start, args].concat());
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self {
+            child,
+            stdin,
+            lines,
+        }
+    }
+
+    fn say(&mut self, command: &Value) {
+        writeln!(self.stdin, "{command}").unwrap();
+    }
+
+    fn submit(&mut self, submission: &Value) {
+        self.say(&json!({ "submit": submission }));
+    }
+
+    /// The lines up to the first one that has this type of event.
+    fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.lines.next().unwrap().unwrap();
+            lines.push(serde_json::from_str::<Value>(&line).unwrap());
+            if lines.last().unwrap()["event"]["type"] == kind {
+                return lines;
+            }
+        }
+    }
+
+    /// The next answer to a command.
+    fn answer(&mut self) -> Value {
+        loop {
+            let line = self.lines.next().unwrap().unwrap();
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line.get("answer").is_some() || line.get("error").is_some() {
+                return line;
+            }
+        }
+    }
+
+    fn end(self) -> i32 {
+        drop(self.stdin);
+        let mut child = self.child;
+        child.wait().unwrap().code().unwrap()
+    }
+}
+
+fn count(lines: &[Value], kind: &str) -> usize {
+    let of_kind = lines.iter().filter(|line| line["event"]["type"] == kind);
+    of_kind.count()
+}
+
+#[test]
+fn what_never_started_is_tried_three_times_and_then_kept() {
+    for script in ["cannot start", "no image", "stopped"] {
+        let bench = Bench::new(script);
+        let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+        driver.submit(&json!({ "prompt": "hi", "group": "g" }));
+        let lines = driver.until("dead");
+        assert_eq!((count(&lines, "attempt"), count(&lines, "retry")), (3, 2));
+        let dead = &lines.last().unwrap()["event"];
+        assert_eq!(
+            (&dead["class"], &dead["code"]),
+            (&json!("never-started"), &json!(3))
+        );
+        assert!(dead["hint"].is_string(), "{dead}");
+        // When the cause is gone, a person has it tried again.
+        bench.script("answer");
+        driver.say(&json!({ "retry": { "id": 1 } }));
+        let lines = driver.until("done");
+        let result = lines.iter().find(|line| line["event"]["type"] == "result");
+        assert_eq!(result.unwrap()["event"]["result"], "hi (session none)");
+        assert_eq!(driver.end(), 0);
+        bench.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn an_engine_that_comes_back_in_time_costs_nothing() {
+    let bench = Bench::new("stopped");
+    let mut driver = Driver::start(&bench, &["--runtime", "docker", "--max-attempts", "50"]);
+    driver.submit(&json!({ "prompt": "hi" }));
+    driver.until("retry");
+    bench.script("answer");
+    driver.until("done");
+    assert_eq!(driver.end(), 0);
+}
+
+#[test]
+fn each_failure_of_the_engine_has_its_class_and_a_log_without_secrets() {
+    for (script, class, code, expected) in [
+        (
+            "engine fails",
+            "infrastructure",
+            4,
+            "[agent-runner] started",
+        ),
+        ("crash", "never-started", 1, "it broke with [session token]"),
+        ("agent fails", "agent-failed", 1, ""),
+    ] {
+        let bench = Bench::new(script);
+        let mut driver = Driver::start(&bench, &["--runtime", "docker", "--max-attempts", "1"]);
+        driver.submit(&json!({ "prompt": "hi" }));
+        let lines = driver.until("dead");
+        let dead = &lines.last().unwrap()["event"];
+        assert_eq!(
+            (&dead["class"], &dead["code"]),
+            (&json!(class), &json!(code)),
+            "{script}"
+        );
+        driver.say(&json!({ "dead-letter": { "id": 1 } }));
+        let letter = driver.answer()["answer"].take();
+        let letter = if letter["failures"].is_array() {
+            letter
+        } else {
+            driver.answer()["answer"].take()
+        };
+        assert_eq!(letter["input"], json!({ "prompt": "hi" }).to_string());
+        let log = letter["failures"][0]["log"].as_str().unwrap();
+        assert!(log.contains(expected), "{script}: {letter}");
+        assert!(!letter.to_string().contains(KEY));
+        assert_eq!(driver.end(), 0);
+        bench.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn what_an_agent_asks_for_is_an_event_and_a_command_answers_it() {
+    let request = json!({"type": "message", "chatJid": "g@drawbridge", "text": "half done"});
+    let bench = Bench::new("requests");
+    fs::create_dir(bench.path("bin/requests")).unwrap();
+    fs::write(bench.path("bin/requests/0.json"), request.to_string()).unwrap();
+    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    driver.submit(&json!({ "prompt": "hi", "group": "g" }));
+    let lines = driver.until("request");
+    let asked = &lines.last().unwrap()["event"];
+    assert_eq!(asked["request"]["text"], "half done");
+    let answer = json!({ "id": 1, "request": asked["id"], "ok": true, "text": "heard" });
+    driver.say(&json!({ "answer": answer }));
+    let lines = driver.until("done");
+    let result = lines.iter().find(|line| line["event"]["type"] == "result");
+    let told = result.unwrap()["event"]["result"].as_str().unwrap();
+    assert!(told.contains("heard"), "{told}");
+    assert_eq!(driver.end(), 0);
+}
