@@ -9,8 +9,8 @@
 //! its credentials, puts the real key in, and talks to the same upstream. In
 //! each round all of them are measured in turn, so that a machine that is busy
 //! for a while is busy for all; what counts are the ratios within a round. With
-//! `--write` the results go into `docs/performance.md` and
-//! `docs/performance.svg`.
+//! `--write` the results go into `docs/performance.md`, above what is written
+//! there by hand, and `docs/performance.svg`.
 
 #![expect(
     clippy::print_stdout,
@@ -67,7 +67,9 @@ fn main() -> anyhow::Result<()> {
     if options.is_written {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
         std::fs::create_dir_all(docs)?;
-        std::fs::write(format!("{docs}/performance.md"), &text)?;
+        let page = format!("{docs}/performance.md");
+        let before = std::fs::read_to_string(&page).unwrap_or_default();
+        std::fs::write(&page, text + report::written_by_hand(&before))?;
         std::fs::write(format!("{docs}/performance.svg"), report::picture(&figures))?;
     }
     Ok(())

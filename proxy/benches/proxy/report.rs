@@ -99,6 +99,12 @@ pub(crate) fn page(figures: &[Figure], passes: &[Pass], options: &Options) -> St
     text
 }
 
+/// The part of a page that is not measured here: all from the first heading of
+/// the second level on.
+pub(crate) fn written_by_hand(page: &str) -> &str {
+    page.find("\n## ").map_or("", |start| &page[start..])
+}
+
 /// The chart of the figures that the budgets are about.
 pub(crate) fn picture(figures: &[Figure]) -> String {
     let starts = [

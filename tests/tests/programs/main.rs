@@ -8,6 +8,7 @@ mod git;
 mod proxy;
 mod sdks;
 mod smuggling;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         ("git", git::availability(), git::TESTS),
         ("sdks", sdks::availability(), sdks::TESTS),
         ("claude", claude::availability(), claude::TESTS),
+        ("soak", Ok(()), soak::TESTS),
     ];
     let trials = groups.map(|(name, availability, tests)| {
         requirement::trials(name, availability, named(name, tests))
