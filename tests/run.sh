@@ -16,6 +16,7 @@ CLAUDE_VERSION=$(pinned claude-code) BASE_IMAGE=$(pinned base)
 readonly CLAUDE_VERSION BASE_IMAGE
 readonly CARGO_DENY_VERSION=0.20.2
 readonly FUZZ_SECONDS=60
+readonly CHAOS_RUNS=1000
 readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
@@ -52,6 +53,8 @@ main() {
     step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude,peers,git,sdks DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
         DRAWBRIDGE_TESTS_SDKS="$SDKS" \
         cargo test --workspace --locked --no-fail-fast
+    step "chaos, $CHAOS_RUNS runs" env DRAWBRIDGE_CHAOS_RUNS="$CHAOS_RUNS" \
+        cargo test -p drawbridge-runner --test chaos --locked
     step "fuzzing, $FUZZ_SECONDS s per target" proxy/fuzz/run.sh "$FUZZ_SECONDS"
     step "demo" cargo run --release --locked -- demo
 }

@@ -43,8 +43,8 @@ const STOP: StopLadder = StopLadder {
 /// How long Claude Code may linger after its input was closed while it owed
 /// nothing: a background shell that never ends would keep it.
 const LINGER: Duration = Duration::from_secs(10);
-/// How long a version that does not report its state must be silent after a
-/// result to count as idle.
+/// How long a version that does not report its state, or that of messages, must
+/// be silent after a result to count as idle.
 const QUIET: Duration = Duration::from_secs(3);
 
 /// Drives Claude Code until its input is closed or it is told to stop.
@@ -152,6 +152,7 @@ impl Claude {
                 }
                 () = sleep_until(quiet_at.unwrap_or(start_deadline)), if quiet_at.is_some() => {
                     self.quiet_at = None;
+                    tell_received(self.receipts.silent(), link).await;
                     self.idle(link).await;
                 }
                 () = sleep_until(linger.unwrap_or(start_deadline)), if linger.is_some() && !self.busy => {
@@ -289,6 +290,9 @@ impl Claude {
 
     async fn idle(&mut self, link: &AgentLink) {
         tell_received(self.receipts.idle(), link).await;
+        if self.receipts.wait_for_silence() {
+            self.quiet_at = Some(Instant::now() + QUIET);
+        }
         self.busy = false;
         link.tell(AgentEvent::Idle).await;
     }

@@ -54,9 +54,21 @@ impl Receipts {
         self.confirm_completed()
     }
 
-    /// Nothing is owed any more. A version that does not report the life of
-    /// messages has worked off all of them then.
+    /// It says that it has nothing to do; what it has not read yet is not in
+    /// that.
     pub(super) fn idle(&mut self) -> Vec<MessageId> {
+        self.turn_is_open = false;
+        self.confirm_completed()
+    }
+
+    /// Whether only silence can confirm what is left.
+    pub(super) fn wait_for_silence(&self) -> bool {
+        !self.reports && !self.unconfirmed.is_empty()
+    }
+
+    /// It has been silent for a while. A version that does not report the life
+    /// of messages has worked off all of them then.
+    pub(super) fn silent(&mut self) -> Vec<MessageId> {
         self.turn_is_open = false;
         if self.reports {
             self.confirm_completed()
@@ -70,10 +82,14 @@ impl Receipts {
         self.turn_is_open
     }
 
-    /// The process has ended in order. Where nothing is reported a turn for each
-    /// message is the proof; without it the next process gets them all.
+    /// The process has ended in order. A turn that was not ended has left nothing
+    /// in the transcript. Where nothing is reported a turn for each message is
+    /// the proof; without it the next process gets them all.
     pub(super) fn ended_well(&mut self) -> Vec<MessageId> {
-        if self.reports || self.turn_is_open {
+        if self.turn_is_open {
+            return vec![];
+        }
+        if self.reports {
             return self.confirm_completed();
         }
         if self.ended_turns >= self.unconfirmed.len() {
@@ -130,6 +146,29 @@ mod tests {
         assert_eq!(receipts.lifecycle(first, "started"), []);
         assert_eq!(receipts.turn_ends(), [second]);
         assert_eq!(receipts.lifecycle(first, "completed"), [first]);
+    }
+
+    /// Folded and said to be completed, but the turn was left.
+    #[test]
+    fn a_turn_that_is_left_confirms_nothing() {
+        let mut receipts = Receipts::default();
+        let (_first, second) = (sent(&mut receipts), sent(&mut receipts));
+        receipts.turn_begins();
+        receipts.lifecycle(second, "completed");
+        assert_eq!(receipts.ended_well(), []);
+        assert_eq!(receipts.take_unconfirmed().len(), 2);
+    }
+
+    /// It rests after a turn that no message began, and has read none so far.
+    #[test]
+    fn rest_confirms_no_message_that_may_be_unread() {
+        let mut receipts = Receipts::default();
+        receipts.turn_begins();
+        let message = sent(&mut receipts);
+        receipts.turn_ends();
+        assert_eq!(receipts.idle(), []);
+        assert!(receipts.wait_for_silence());
+        assert_eq!(receipts.silent(), [message]);
     }
 
     /// A process that ends without a word has taken nothing.
