@@ -14,6 +14,8 @@ pub(super) struct Package {
     pub(super) spec: String,
     /// The program's path below `node_modules`.
     pub(super) path: String,
+    /// Programs that it starts, from the folder that it is in itself.
+    pub(super) companions: &'static [&'static str],
 }
 
 impl Package {
@@ -50,6 +52,11 @@ impl Package {
             version: version.clone(),
             spec,
             path,
+            companions: match kind {
+                // Runs the scripts in which current models call all tools.
+                ImageKind::Codex => &["codex-code-mode-host"],
+                _ => &[],
+            },
         })
     }
 }

@@ -158,7 +158,8 @@ pub(super) async fn stage_agent(
                 "--agent-binary {given} is not a file"
             )));
         }
-        return context.add_program(given, &staged);
+        context.add_program(given, &staged)?;
+        return stage_companions(given, package, context);
     }
     let folder = state.root().join("agents").join(program).join(version);
     let binary = folder.join("node_modules").join(&package.path);
@@ -174,7 +175,24 @@ pub(super) async fn stage_agent(
         ));
         install(spec, &folder, progress).await?;
     }
-    context.add_program(&binary, &staged)
+    context.add_program(&binary, &staged)?;
+    stage_companions(&binary, package, context)
+}
+
+/// Stages what stands beside the agent's program and belongs to it.
+fn stage_companions(binary: &Path, package: &Package, context: &Context) -> Result<()> {
+    for name in package.companions {
+        let companion = binary.with_file_name(name);
+        if !companion.is_file() {
+            let (program, companion) = (package.program, companion.display());
+            return Err(Error::usage(format!(
+                "{companion} is missing, which {program} starts"
+            ))
+            .hint("keep the program in the folder that its package installed it to"));
+        }
+        context.add_program(&companion, &format!("programs/{name}"))?;
+    }
+    Ok(())
 }
 
 async fn install(spec: &str, folder: &Path, progress: &Progress) -> Result<()> {

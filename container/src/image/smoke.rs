@@ -25,12 +25,12 @@ pub(super) async fn test(
     state: &State,
 ) -> Result<&'static str> {
     match kind {
-        ImageKind::Builtin | ImageKind::Claude => {
+        ImageKind::Builtin | ImageKind::Claude | ImageKind::Opencode => {
             run_a_turn(builder, kind, image, state).await?;
             Ok("a test turn in it succeeded")
         }
-        // The stand-in does not speak their model's API.
-        ImageKind::Codex | ImageKind::Opencode => {
+        // The stand-in does not speak its model's API.
+        ImageKind::Codex => {
             start_the_agent(builder, kind, image).await?;
             Ok("its agent starts in it; no turn was tried")
         }
