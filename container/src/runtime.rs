@@ -9,6 +9,7 @@ mod engine;
 
 use std::ffi::OsString;
 
+use drawbridge_shared::protocol::AgentKind;
 use serde::Serialize;
 
 use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
@@ -80,10 +81,25 @@ impl Runtime {
     pub(crate) fn require(&self, settings: &RunSettings) -> Result<()> {
         match (self, settings.sandbox) {
             (Self::Container(engine, facts), _) => require_container(*engine, facts, settings),
-            (Self::Host, SandboxChoice::Landlock) => sandbox::require(),
+            (Self::Host, SandboxChoice::Landlock) => {
+                sandbox::require()?;
+                require_no_port(settings.agent)
+            }
             (Self::Host, SandboxChoice::Off) => Ok(()),
         }
     }
+}
+
+/// Landlock leaves an agent no port of its own, not even on loopback, where
+/// every other process of this machine would reach it.
+fn require_no_port(agent: AgentKind) -> Result<()> {
+    if agent != AgentKind::Opencode {
+        return Ok(());
+    }
+    Err(
+        Error::not_started("opencode talks to itself through a TCP port, which Landlock forbids")
+            .hint("use a container, or --no-sandbox, with which nothing is forbidden"),
+    )
 }
 
 /// What an engine has to be able to do for a run.

@@ -35,6 +35,7 @@ use std::process;
 use clap::Parser;
 use drawbridge_shared::exit::Exit;
 
+pub use agent::Abilities;
 use cli::{Cli, Command, LifeArgs};
 pub use mcp::ScheduleType;
 pub use tied::{DeathSignal, tied_command};

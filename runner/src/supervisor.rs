@@ -18,7 +18,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
 use crate::SelfCommand;
-use crate::agent::{self, Agent, AgentCommand, AgentEvent, AgentSpec, Failure};
+use crate::agent::{Abilities, Agent, AgentCommand, AgentEvent, AgentSpec, Failure};
 use crate::cli::LifeArgs;
 use crate::conversation::{Conversation, Effect, Renewal, Stop};
 use crate::heartbeat::Heartbeat;
@@ -297,7 +297,7 @@ impl Supervisor {
                 self.spec.options.model = Some(model);
                 self.conversation.renew(Renewal::SameConversation)
             }
-            HostMessage::Compact { instructions } if agent::can_compact(kind) => {
+            HostMessage::Compact { instructions } if Abilities::of(kind).compacts => {
                 self.conversation.compact(instructions)
             }
             HostMessage::Compact { .. } => {

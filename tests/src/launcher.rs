@@ -19,6 +19,10 @@ pub enum Credential {
     ApiKey,
     /// `CLAUDE_CODE_OAUTH_TOKEN`.
     Oauth,
+    /// `OPENAI_API_KEY`.
+    Openai,
+    /// `GEMINI_API_KEY`.
+    Gemini,
 }
 
 impl Credential {
@@ -26,7 +30,7 @@ impl Credential {
     #[must_use]
     pub const fn secret(self) -> &'static str {
         match self {
-            Self::ApiKey => FAKE_KEY,
+            Self::ApiKey | Self::Openai | Self::Gemini => FAKE_KEY,
             Self::Oauth => FAKE_OAUTH,
         }
     }
@@ -37,6 +41,18 @@ impl Credential {
         match self {
             Self::ApiKey => "ANTHROPIC_API_KEY",
             Self::Oauth => "CLAUDE_CODE_OAUTH_TOKEN",
+            Self::Openai => "OPENAI_API_KEY",
+            Self::Gemini => "GEMINI_API_KEY",
+        }
+    }
+
+    /// The preset of its route, where an environment variable for the upstream's
+    /// address is not known.
+    const fn preset(self) -> Option<&'static str> {
+        match self {
+            Self::ApiKey | Self::Oauth => None,
+            Self::Openai => Some("openai"),
+            Self::Gemini => Some("gemini"),
         }
     }
 
@@ -48,13 +64,15 @@ impl Credential {
     pub fn assert_injected(self, upstream: &Upstream) {
         let requests = upstream.requests();
         assert!(!requests.is_empty(), "the upstream saw no request");
+        let bearer = format!("Bearer {}", self.secret());
+        let expected = match self {
+            Self::ApiKey => [vec![FAKE_KEY], vec![], vec![]],
+            Self::Oauth | Self::Openai => [vec![], vec![bearer.as_str()], vec![]],
+            Self::Gemini => [vec![], vec![], vec![FAKE_KEY]],
+        };
         for request in requests {
-            let bearer = format!("Bearer {FAKE_OAUTH}");
-            let expected = match self {
-                Self::ApiKey => (vec![FAKE_KEY], vec![]),
-                Self::Oauth => (vec![], vec![bearer.as_str()]),
-            };
-            let seen = (request.all("x-api-key"), request.all("authorization"));
+            let seen =
+                ["x-api-key", "authorization", "x-goog-api-key"].map(|name| request.all(name));
             assert_eq!(seen, expected, "{} {}", request.method, request.target);
         }
     }
@@ -83,6 +101,11 @@ impl Launcher {
             .unwrap();
         for name in ["cwd", "home", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        if let Some(preset) = credential.preset() {
+            let url = upstream.url();
+            let route = format!("[[route]]\npreset = \"{preset}\"\nupstream = \"{url}\"\n");
+            fs::write(folder.path().join("cwd/drawbridge.toml"), route).unwrap();
         }
         Self {
             folder,
@@ -216,6 +239,18 @@ impl Run {
     pub fn send(&mut self, text: &str) {
         self.0
             .write(&format!("{}\n", json!({ "type": "message", "text": text })));
+    }
+
+    /// Sends something else than a message, such as `interrupt`.
+    pub fn request(&mut self, kind: &str) {
+        self.0.write(&format!("{}\n", json!({ "type": kind })));
+    }
+
+    /// Waits for the first event that satisfies a predicate.
+    #[must_use]
+    pub fn wait_for_event(&self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        self.0
+            .wait_for_out(what, |out| events(out).into_iter().find(&matches))
     }
 
     /// Asks for the end of the conversation.

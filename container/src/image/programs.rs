@@ -185,10 +185,10 @@ fn stage_companions(binary: &Path, package: &Package, context: &Context) -> Resu
         let companion = binary.with_file_name(name);
         if !companion.is_file() {
             let (program, companion) = (package.program, companion.display());
-            return Err(Error::usage(format!(
-                "{companion} is missing, which {program} starts"
-            ))
-            .hint("keep the program in the folder that its package installed it to"));
+            return Err(
+                Error::usage(format!("{companion} is missing, which {program} starts"))
+                    .hint("keep the program in the folder that its package installed it to"),
+            );
         }
         context.add_program(&companion, &format!("programs/{name}"))?;
     }

@@ -14,6 +14,11 @@ pub(crate) struct Versions {
     pub(crate) codex: String,
     /// opencode.
     pub(crate) opencode: String,
+    /// Gemini CLI.
+    pub(crate) gemini: String,
+    /// The oldest Claude Code that is tested.
+    #[expect(dead_code, reason = "for tests/run.sh, which reads the same file")]
+    claude_code_oldest: String,
     /// Base of the agents' images.
     pub(crate) base: String,
     /// Image that compiles the runner where the host cannot.
@@ -33,6 +38,7 @@ impl Versions {
             "claude" => Some(self.claude_code),
             "codex" => Some(self.codex),
             "opencode" => Some(self.opencode),
+            "gemini" => Some(self.gemini),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@
 //! received when its turn has ended.
 
 mod begin;
+mod gemini;
 mod profile;
 mod prompt;
 
@@ -104,7 +105,8 @@ impl Acp {
         let texts = messages.iter().map(|message| message.text.as_str());
         // The protocol has no place for instructions, so they come first.
         let texts = self.begun.instructions.as_deref().into_iter().chain(texts);
-        let blocks: Vec<_> = texts
+        let blocks: Vec<_> = as_speech(texts.collect())
+            .into_iter()
             .map(|text| json!({"type": "text", "text": text}))
             .collect();
         let params = json!({"sessionId": self.begun.session, "prompt": blocks});
@@ -187,6 +189,17 @@ impl Acp {
         self.peer.stop(self.profile.stop).await;
         Ok(())
     }
+}
+
+/// Keeps chat text from being a command: agents look for one at the beginning
+/// of all texts together, and the protocol has no way to say that there is none.
+fn as_speech(mut texts: Vec<&str>) -> Vec<&str> {
+    let is_like_a_command =
+        |text: &&str| text.trim_start().starts_with(['/', '$']) || text.trim().is_empty();
+    if texts.first().is_some_and(is_like_a_command) {
+        texts.insert(0, "The user wrote:\n");
+    }
+    texts
 }
 
 /// The answer to a request for permission: the widest one that is offered. The

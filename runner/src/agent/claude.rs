@@ -259,6 +259,9 @@ impl Claude {
     async fn turn_begins(&mut self, init: wire::Init, link: &AgentLink) {
         if self.session.is_none() {
             if let Some(version) = init.claude_code_version {
+                if let Some(warning) = meaning::warning_about(&version) {
+                    link.tell(AgentEvent::Warning(warning)).await;
+                }
                 link.tell(AgentEvent::Version(version)).await;
             }
             for server in init.mcp_servers {

@@ -247,6 +247,7 @@ impl Codex {
             "thread/tokenUsage/updated" => turn.count(&params["tokenUsage"]),
             "thread/compacted" => activity(Activity::Compaction, link).await,
             "error" if params["willRetry"] == true => {
+                turn.retries(&params["error"]);
                 let text = params["error"]["message"].as_str().unwrap_or_default();
                 activity(Activity::Retry(text.to_owned()), link).await;
             }

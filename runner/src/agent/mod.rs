@@ -5,6 +5,7 @@
 //! when the agent has ended. What an agent's protocol cannot do is reported as a
 //! [`AgentEvent::Warning`], not faked.
 
+mod abilities;
 mod acp;
 mod builtin;
 mod claude;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::SelfCommand;
+pub use abilities::Abilities;
 pub(crate) use host_tools::HostTools;
 
 /// Commands that wait for an agent. The supervisor keeps the rest itself.
@@ -92,11 +94,6 @@ impl AgentSpec {
             },
         }
     }
-}
-
-/// Whether an agent can summarise its conversation when asked to.
-pub(crate) const fn can_compact(kind: AgentKind) -> bool {
-    matches!(kind, AgentKind::Claude | AgentKind::Codex)
 }
 
 /// How an agent reaches the model: always through the credential proxy.

@@ -23,6 +23,7 @@ crate::tests![
     a_kill_loses_no_message,
     the_key_is_in_the_environment_and_not_in_the_arguments,
     an_acp_agent_needs_a_program,
+    chat_text_is_no_command_of_an_acp_agent,
 ];
 
 const PROTOCOLS: [&str; 2] = ["codex", "acp"];
@@ -241,4 +242,14 @@ fn an_acp_agent_needs_a_program() {
     let run = group.run(&group.document("one", "acp", &[]));
     assert!(run.error().contains("needs a program"));
     assert_eq!(run.exit().0, 1);
+}
+
+fn chat_text_is_no_command_of_an_acp_agent() {
+    for text in ["/compact", " $review", "\n/init"] {
+        let group = Group::new();
+        let (record, _) = group.run_once(&document(&group, "acp", text, "polite"));
+        let answer = record.result.unwrap();
+        assert!(answer.contains("The user wrote:"), "{answer}");
+        assert!(answer.contains(text.trim()), "{answer}");
+    }
 }

@@ -127,6 +127,8 @@ impl Setting {
         let credential = match self.credential {
             Credential::ApiKey => "api_key",
             Credential::Oauth => "oauth",
+            Credential::Openai => "openai",
+            Credential::Gemini => "gemini",
         };
         format!("{}::{}::{credential}", self.agent.name(), self.network)
     }

@@ -373,3 +373,22 @@ fn the_demo_shows_its_facts_and_uses_no_key_of_the_caller() {
     }
     launcher.assert_nothing_left();
 }
+
+/// opencode serves itself on a port, which nothing on the host may have.
+#[test]
+fn opencode_is_not_started_under_landlock() {
+    let model = echo();
+    let launcher = Launcher::new(Credential::ApiKey, &model);
+    let args = [
+        "run",
+        "--runtime",
+        "host",
+        "--agent",
+        "opencode",
+        "--prompt",
+        "go",
+    ];
+    let ended = launcher.run(&args);
+    assert_eq!((ended.code, ended.out.as_str()), (3, ""), "{}", ended.err);
+    assert!(ended.err.contains("hint: use a container"), "{}", ended.err);
+}

@@ -1,14 +1,13 @@
 //! How each known ACP agent is started, kept to the proxy, and ended.
 
 use std::ffi::OsString;
-use std::fs;
 use std::time::Duration;
 
 use drawbridge_shared::env;
-use drawbridge_shared::ipc::write_atomic;
 use drawbridge_shared::protocol::{AgentKind, ErrorKind};
 use serde_json::{Value, json};
 
+use super::gemini;
 use crate::agent::{AgentSpec, Failure, ModelAccess};
 use crate::child::{ChildSpec, StopLadder};
 
@@ -91,6 +90,9 @@ impl Profile {
     }
 
     fn gemini(spec: &AgentSpec) -> Result<Self, Failure> {
+        if let Some(id) = &spec.resume {
+            gemini::protect_session(&spec.home, id);
+        }
         let mut args = command(spec, "gemini");
         let model = spec.options.model.as_deref().unwrap_or(GEMINI_MODEL);
         for arg in ["--acp", "--skip-trust", "--yolo", "-m", model] {
@@ -101,7 +103,7 @@ impl Profile {
         child
             .env
             .push(("GEMINI_CLI_NO_RELAUNCH".into(), "true".into()));
-        let settings = write_gemini_settings(spec)?;
+        let settings = gemini::write_settings(spec)?;
         child
             .env
             .push(("GEMINI_CLI_SYSTEM_SETTINGS_PATH".into(), settings));
@@ -181,23 +183,4 @@ fn opencode_config(model: &str, access: &ModelAccess) -> Value {
             "models": {name: {"tool_call": true, "limit": {"context": 200_000, "output": 32_000}}},
         }},
     })
-}
-
-/// Gemini CLI takes these settings from a file only. This one stands beside the
-/// user's own and wins over them.
-fn write_gemini_settings(spec: &AgentSpec) -> Result<OsString, Failure> {
-    let folder = spec.home.join(".drawbridge");
-    let path = folder.join("gemini-settings.json");
-    let settings = json!({
-        "security": {"auth": {"selectedType": "gemini-api-key"}},
-        "privacy": {"usageStatisticsEnabled": false},
-        "general": {"enableAutoUpdate": false, "enableAutoUpdateNotification": false},
-    });
-    fs::create_dir_all(&folder)
-        .and_then(|()| write_atomic(&path, settings.to_string().as_bytes()))
-        .map_err(|error| {
-            let text = format!("cannot write {}: {error}", path.display());
-            Failure::new(ErrorKind::StartUp, text)
-        })?;
-    Ok(path.into())
 }

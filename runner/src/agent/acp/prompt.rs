@@ -83,7 +83,7 @@ impl Prompt {
                     .filter(|text| !text.is_empty())
                     .or(self.earlier);
                 let (outcome, warning) = outcome(answer["stopReason"].as_str(), said);
-                (outcome, usage(&answer["usage"]), warning)
+                (outcome, usage(&answer), warning)
             }
         };
         let mut end = TurnEnd::from(outcome);
@@ -109,14 +109,27 @@ fn outcome(stop_reason: Option<&str>, said: Option<String>) -> (Outcome, Option<
     }
 }
 
-/// Tokens of the turn, for agents that report them.
-fn usage(usage: &Value) -> Option<Usage> {
-    let tokens = |key: &str| usage[key].as_u64().unwrap_or_default();
-    usage.is_object().then(|| Usage {
-        input_tokens: tokens("inputTokens"),
-        output_tokens: tokens("outputTokens"),
-        cache_read_tokens: tokens("cachedReadTokens"),
-        cache_write_tokens: tokens("cachedWriteTokens"),
+/// Tokens of the turn, for agents that report them: in the protocol's draft
+/// field, or in Gemini CLI's own.
+fn usage(answer: &Value) -> Option<Usage> {
+    let own = &answer["_meta"]["quota"]["token_count"];
+    let (counts, names) = if own.is_object() {
+        (own, ["input_tokens", "output_tokens", "", ""])
+    } else {
+        let names = [
+            "inputTokens",
+            "outputTokens",
+            "cachedReadTokens",
+            "cachedWriteTokens",
+        ];
+        (&answer["usage"], names)
+    };
+    let [input, output, read, write] = names.map(|key| counts[key].as_u64().unwrap_or_default());
+    counts.is_object().then_some(Usage {
+        input_tokens: input,
+        output_tokens: output,
+        cache_read_tokens: read,
+        cache_write_tokens: write,
     })
 }
 

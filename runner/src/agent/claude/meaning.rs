@@ -82,6 +82,22 @@ pub(super) fn failure(result: &TurnResult) -> Failure {
     Failure::new(kind, text)
 }
 
+/// The first version that leaves chat text alone when it is told to.
+const LITERAL_SINCE: [u32; 3] = [2, 1, 248];
+
+/// What a host should know about a version, if anything.
+pub(super) fn warning_about(version: &str) -> Option<String> {
+    let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
+    let is_older = numbers.is_ok_and(|numbers| numbers[..] < LITERAL_SINCE[..]);
+    is_older.then(|| {
+        let [major, minor, patch] = LITERAL_SINCE;
+        format!(
+            "Claude Code {version} takes `/command` and `@path` in chat text for its own; \
+             {major}.{minor}.{patch} and newer do not"
+        )
+    })
+}
+
 /// Whether an error says that the conversation to resume does not exist; the
 /// three forms that NanoClaw met.
 pub(super) fn is_missing_session(text: &str) -> bool {
@@ -134,6 +150,22 @@ mod tests {
                 panic!("{subtype}");
             };
             assert_eq!(failure.kind, ErrorKind::Budget);
+        }
+    }
+
+    #[test]
+    fn versions_that_interpret_chat_text_are_warned_about() {
+        for old in ["2.1.71", "2.1.197", "2.1.247", "1.9.9"] {
+            assert!(warning_about(old).is_some_and(|text| text.contains(old)));
+        }
+        for new in [
+            "2.1.248",
+            "2.1.329",
+            "2.2.0",
+            "3.0.0",
+            "a build of one's own",
+        ] {
+            assert_eq!(warning_about(new), None);
         }
     }
 

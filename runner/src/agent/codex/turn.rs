@@ -17,6 +17,8 @@ pub(super) struct Turn {
     usage: Usage,
     model_calls: u32,
     interrupt: Interrupt,
+    /// Why the last model call was tried again.
+    retried_for: Option<ErrorKind>,
 }
 
 #[derive(Debug)]
@@ -157,13 +159,28 @@ impl Turn {
         (calls.map(|_| self.usage), calls)
     }
 
+    /// Notes that a model call failed and is tried again.
+    pub(super) fn retries(&mut self, error: &Value) {
+        self.retried_for = kind_of(&error["codexErrorInfo"]);
+    }
+
     /// How the turn ended.
     pub(super) fn outcome(&mut self, turn: &Value) -> Outcome {
         match turn["status"].as_str().unwrap_or_default() {
             "interrupted" => Outcome::Interrupted,
-            "failed" => Outcome::Failed(failure(&turn["error"])),
+            "failed" => Outcome::Failed(self.failure(&turn["error"])),
             _ => Outcome::Answer(self.text.take()),
         }
+    }
+
+    /// Codex calls the last of several failures "other", so the kind of those
+    /// before it counts.
+    fn failure(&self, error: &Value) -> Failure {
+        let message = error["message"]
+            .as_str()
+            .unwrap_or("the turn failed without a reason");
+        let kind = kind_of(&error["codexErrorInfo"]).or(self.retried_for);
+        Failure::new(kind.unwrap_or(ErrorKind::Api), message)
     }
 
     /// Messages that Codex never reported: the one that began the turn, and
@@ -176,25 +193,19 @@ impl Turn {
     }
 }
 
-fn failure(error: &Value) -> Failure {
-    let message = error["message"]
-        .as_str()
-        .unwrap_or("the turn failed without a reason");
-    Failure::new(kind_of(&error["codexErrorInfo"]), message)
-}
-
-fn kind_of(info: &Value) -> ErrorKind {
+/// What an error is about; none when Codex does not say.
+fn kind_of(info: &Value) -> Option<ErrorKind> {
     if let Some(details) = info.as_object().and_then(|info| info.values().next()) {
-        return details["httpStatusCode"]
-            .as_u64()
-            .map_or(ErrorKind::Api, kind_of_status);
+        let status = details["httpStatusCode"].as_u64();
+        // These are about the connection; without a status it broke.
+        return Some(status.map_or(ErrorKind::Overload, kind_of_status));
     }
-    match info.as_str().unwrap_or_default() {
+    Some(match info.as_str()? {
         "contextWindowExceeded" => ErrorKind::Context,
         "sessionBudgetExceeded" | "usageLimitExceeded" => ErrorKind::Budget,
         "rateLimitExceeded" => ErrorKind::RateLimit,
         "serverOverloaded" | "internalServerError" | "flexUnavailable" => ErrorKind::Overload,
         "unauthorized" => ErrorKind::Auth,
-        _ => ErrorKind::Api,
-    }
+        _ => return None,
+    })
 }

@@ -1,0 +1,72 @@
+//! What each agent's protocol can do. What it cannot do is declared here and
+//! reported, not faked.
+
+use drawbridge_shared::protocol::AgentKind;
+
+/// What an agent can do beyond answering messages one after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a table of answers to independent questions"
+)]
+pub struct Abilities {
+    /// A message that comes while the model answers joins the running turn.
+    /// Without it, the message begins the next one.
+    pub joins_turns: bool,
+    /// The conversation can be summarised on request.
+    pub compacts: bool,
+    /// The transcript is archived before it is summarised.
+    pub archives: bool,
+    /// Answers tell their tokens.
+    pub tells_usage: bool,
+    /// Answers tell their cost.
+    pub tells_cost: bool,
+    /// It tells how a call of the model failed, and gives up on a model that
+    /// goes on failing. Without it failures are of no particular kind, and a
+    /// turn that gets nowhere lasts until it is interrupted.
+    pub explains_failures: bool,
+}
+
+impl Abilities {
+    /// What an agent of this kind declares.
+    #[must_use]
+    pub const fn of(kind: AgentKind) -> Self {
+        let nothing = Self {
+            joins_turns: false,
+            compacts: false,
+            archives: false,
+            tells_usage: false,
+            tells_cost: false,
+            explains_failures: false,
+        };
+        match kind {
+            AgentKind::Claude => Self {
+                compacts: true,
+                archives: true,
+                tells_usage: true,
+                tells_cost: true,
+                explains_failures: true,
+                ..nothing
+            },
+            AgentKind::Codex => Self {
+                joins_turns: true,
+                compacts: true,
+                tells_usage: true,
+                explains_failures: true,
+                ..nothing
+            },
+            AgentKind::Builtin | AgentKind::Gemini => Self {
+                tells_usage: true,
+                explains_failures: true,
+                ..nothing
+            },
+            AgentKind::Opencode => Self {
+                tells_usage: true,
+                ..nothing
+            },
+            // Other agents of the protocol may tell their tokens too; this is
+            // what can be relied on.
+            AgentKind::Acp | AgentKind::Command => nothing,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What only Claude Code has: compaction with an archive, subagents, and
+//! versions with habits of their own.
+
+use drawbridge_tests::launcher::{answers, events, files_below};
+use drawbridge_tests::{Answer, Model, Piece};
+use serde_json::json;
+
+use crate::Test;
+use crate::cli::{Setting, word};
+use crate::suite;
+
+pub(crate) const TESTS: &[Test] = &[
+    suite::CHAT_TEXT,
+    (
+        "a_full_conversation_is_archived_and_compacted",
+        a_full_conversation_is_archived_and_compacted,
+    ),
+    (
+        "a_missing_session_is_begun_anew_in_the_same_run",
+        a_missing_session_is_begun_anew_in_the_same_run,
+    ),
+    ("a_subagent_is_not_the_answer", a_subagent_is_not_the_answer),
+];
+
+pub(crate) const OLDEST_TESTS: &[Test] = &[(
+    "its_habit_with_chat_text_is_said",
+    its_habit_with_chat_text_is_said,
+)];
+
+/// It is compacted before the turn that would not fit any more.
+fn a_full_conversation_is_archived_and_compacted(setting: Setting) {
+    let model = Model::start(|turn| match word(&turn.news()) {
+        "apple" => Answer::Filling {
+            text: "answer to apple".into(),
+            input_tokens: 990_000,
+        },
+        word => Answer::Text(format!("answer to {word}")),
+    });
+    let launcher = setting.launcher(&model);
+    let mut run = setting.start(&launcher, &["--group", "g", "--prompt", "apple"]);
+    let _ = run.wait_for_answers(1);
+    run.send("banana");
+    assert_eq!(
+        run.wait_for_answers(2),
+        ["answer to apple", "answer to banana"]
+    );
+    let ended = run.finish();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let is_compaction = |event: &serde_json::Value| event["progress"]["type"] == "compaction";
+    assert!(events(&ended.out).iter().any(is_compaction));
+    let archives = files_below(&launcher.group("g").join("workspace/conversations"));
+    let [archive] = &archives[..] else {
+        panic!("not one archive: {archives:?}")
+    };
+    let archive = std::fs::read_to_string(archive).unwrap();
+    assert!(archive.contains("apple") && archive.contains("answer to apple"));
+}
+
+fn a_missing_session_is_begun_anew_in_the_same_run(setting: Setting) {
+    let model = Model::start(|turn| Answer::Text(format!("answer to {}", word(&turn.news()))));
+    let launcher = setting.launcher(&model);
+    let run = |prompt| {
+        let mut run = setting.start(&launcher, &["--group", "g", "--prompt", prompt]);
+        run.0.close_stdin();
+        let record = run.wait_for_event("the answer", |event| event["type"] == "result");
+        let ended = run.0.wait();
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        record
+    };
+    let before = run("apple");
+    let projects = launcher.group("g").join("home/.claude/projects");
+    std::fs::remove_dir_all(projects).unwrap();
+    let after = run("banana");
+    assert_eq!(after["result"], "answer to banana");
+    assert_ne!(after["newSessionId"], before["newSessionId"]);
+    let lost = before["newSessionId"].as_str().unwrap();
+    let notice = after["notice"].as_str().unwrap_or_default();
+    assert!(notice.contains(lost), "{after}");
+    assert_eq!(run("cherry")["newSessionId"], after["newSessionId"]);
+}
+
+fn a_subagent_is_not_the_answer(setting: Setting) {
+    let model = Model::start(|turn| {
+        if turn.news().contains("work-for-the-subagent") && !turn.has_tool_result() {
+            return Answer::Stream(vec![Piece::Text("words of the subagent".into())]);
+        }
+        if turn.has_tool_result() {
+            let has_heard = turn.news().contains("words of the subagent");
+            return Answer::Text(format!("heard the subagent: {has_heard}"));
+        }
+        Answer::tool(
+            "Task",
+            json!({
+                "description": "a small piece of work", "prompt": "work-for-the-subagent",
+                "subagent_type": "general-purpose", "run_in_background": false,
+            }),
+        )
+    });
+    let launcher = setting.launcher(&model);
+    let run = setting.start(&launcher, &["--prompt", "apple"]);
+    let _ = run.wait_for_answers(1);
+    let ended = run.finish();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(answers(&ended.out), ["heard the subagent: true"]);
+    // Not even on the way to the answer.
+    assert!(
+        !ended.out.contains("words of the subagent"),
+        "{}",
+        ended.out
+    );
+}
+
+/// Before 2.1.248 nothing keeps it from taking chat text for its own commands.
+fn its_habit_with_chat_text_is_said(setting: Setting) {
+    let model = Model::start(|turn| Answer::Text(format!("answer to {}", word(&turn.news()))));
+    let launcher = setting.launcher(&model);
+    let mut command = launcher.command(&["run"]);
+    command.args(setting.args(&["--prompt", "apple"]));
+    command.env("DRAWBRIDGE_LOG", "info");
+    let ended = drawbridge_tests::Program::run(&mut command);
+    assert_eq!(ended.out.trim_end(), "answer to apple");
+    let version = setting.cli.version();
+    let warning = format!("Claude Code {version} takes `/command` and `@path`");
+    assert!(ended.err.contains(&warning), "{}", ended.err);
+}
