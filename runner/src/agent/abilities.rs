@@ -23,7 +23,7 @@ pub struct Abilities {
     pub tells_cost: bool,
     /// It tells how a call of the model failed, and gives up on a model that
     /// goes on failing. Without it failures are of no particular kind, and a
-    /// turn that gets nowhere lasts until it is interrupted.
+    /// turn that gets nowhere lasts until the run is stopped.
     pub explains_failures: bool,
 }
 

@@ -1,7 +1,6 @@
 //! The tools of the container and of the host, called by the model.
 
-use drawbridge_tests::launcher::files_below;
-use drawbridge_tests::{Answer, Launcher, Model};
+use drawbridge_tests::{Answer, Model};
 use serde_json::{Value, json};
 
 use crate::Test;
@@ -9,8 +8,14 @@ use crate::cli::Setting;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_shell_command_runs", a_shell_command_runs),
-    ("send_message_is_queued", send_message_is_queued),
-    ("schedule_task_is_queued", schedule_task_is_queued),
+    (
+        "send_message_reaches_the_host",
+        send_message_reaches_the_host,
+    ),
+    (
+        "schedule_task_reaches_the_host",
+        schedule_task_reaches_the_host,
+    ),
 ];
 
 fn a_shell_command_runs(setting: Setting) {
@@ -33,28 +38,25 @@ fn a_shell_command_runs(setting: Setting) {
     setting.assert_injected(&model);
 }
 
-fn send_message_is_queued(setting: Setting) {
+fn send_message_reaches_the_host(setting: Setting) {
     let input = json!({ "text": "a word to the user", "sender": "Researcher" });
-    let launcher = calls(setting, "send_message", input);
-    let request = the_request(&launcher, "messages");
+    let request = calls(setting, "send_message", input);
     for (field, value) in [
         ("type", "message"),
         ("text", "a word to the user"),
         ("sender", "Researcher"),
         ("chatJid", "g@drawbridge"),
-        ("groupFolder", "g"),
     ] {
         assert_eq!(request[field], value, "{request}");
     }
 }
 
-fn schedule_task_is_queued(setting: Setting) {
+fn schedule_task_reaches_the_host(setting: Setting) {
     let input = json!({
         "prompt": "water the plants", "schedule_type": "cron", "schedule_value": "0 9 * * 1",
         "context_mode": "isolated",
     });
-    let launcher = calls(setting, "schedule_task", input);
-    let request = the_request(&launcher, "tasks");
+    let request = calls(setting, "schedule_task", input);
     for (field, value) in [
         ("type", "schedule_task"),
         ("prompt", "water the plants"),
@@ -67,28 +69,25 @@ fn schedule_task_is_queued(setting: Setting) {
     }
 }
 
-/// A run whose model calls a tool of the host, and tells what it was answered.
-fn calls(setting: Setting, tool: &'static str, input: Value) -> Launcher {
+/// A run whose model calls a tool of the host. The host's own words reach the
+/// model; returned is what the host was asked.
+fn calls(setting: Setting, tool: &'static str, input: Value) -> Value {
     let model = Model::start(move |turn| {
         if turn.has_tool_result() {
-            return Answer::Text(format!("told: {}", turn.news()));
+            let has_heard = turn.news().contains("gladly-4711");
+            return Answer::Text(format!("heard the host: {has_heard}"));
         }
         let call = setting.cli.host_tool(turn, tool, &input);
         call.unwrap_or_else(|| Answer::Text("a title".into()))
     });
     let launcher = setting.launcher(&model);
-    let ended = setting.run(&launcher, &["--group", "g", "--prompt", "apple"]);
+    let mut run = setting.start(&launcher, &["--group", "g", "--prompt", "apple"]);
+    let asked = run.wait_for_event("the request", |event| event["type"] == "request");
+    let answer = json!({ "type": "answer", "id": asked["id"], "ok": true, "text": "gladly-4711" });
+    run.0.write(&format!("{answer}\n"));
+    assert_eq!(run.wait_for_answers(1), ["heard the host: true"]);
+    let ended = run.finish();
     assert_eq!(ended.code, 0, "{}", ended.err);
-    // Nobody answers for the host here, so nothing was sent yet.
-    assert!(ended.out.contains("Queued for the host"), "{}", ended.out);
-    launcher
-}
-
-/// The one request file in a folder of the group's IPC.
-fn the_request(launcher: &Launcher, folder: &str) -> Value {
-    let files = files_below(&launcher.group("g").join("ipc").join(folder));
-    let [file] = &files[..] else {
-        panic!("not one request: {files:?}")
-    };
-    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+    assert_eq!(asked["group"], "g");
+    asked["request"].clone()
 }
