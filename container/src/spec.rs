@@ -144,6 +144,9 @@ pub(crate) struct Limits {
     pub(crate) pids: NonZeroU32,
     /// Files that one process may have open.
     pub(crate) open_files: u64,
+    /// Processes of its user on the whole machine, where an engine has to be
+    /// told; the limit of the container is `pids`.
+    pub(crate) processes: u64,
     /// The largest file it may write.
     pub(crate) file_size: Option<ByteSize>,
 }

@@ -30,6 +30,10 @@ pub struct ProbeArgs {
     /// Also try to open this file for writing, without writing; may be repeated
     #[arg(long = "write", value_name = "PATH")]
     pub writes: Vec<PathBuf>,
+    /// Accept TCP connections on this port of every address for a minute, so
+    /// that another probe can try to reach it, instead of probing
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["dials", "writes"])]
+    pub listen: Option<u16>,
 }
 
 /// What came of trying something that a sealed agent must not be able to do.
@@ -114,6 +118,15 @@ pub enum ProbeError {
 
 /// The subcommand: probes with standard input and output.
 pub(crate) fn main(args: &ProbeArgs) -> Exit {
+    if let Some(port) = args.listen {
+        return match reach::be_reachable(port) {
+            Ok(()) => Exit::Success,
+            Err(error) => {
+                tracing::error!("cannot listen on port {port}: {error}");
+                Exit::AgentFailed
+            }
+        };
+    }
     #[expect(
         clippy::disallowed_methods,
         reason = "the probe is a run of its own, and this record is its result"
@@ -222,6 +235,7 @@ mod tests {
         let args = ProbeArgs {
             dials: vec![open.clone(), closed.clone()],
             writes: vec!["/nonexistent/file".into()],
+            listen: None,
         };
         let report = report(&args, "");
         assert!(!report.attempts[&format!("dial {open}")].is_blocked());

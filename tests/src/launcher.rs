@@ -120,6 +120,12 @@ impl Launcher {
         self.folder.path().join("state")
     }
 
+    /// The home of its user.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
     /// The working directory of its commands.
     #[must_use]
     pub fn working_directory(&self) -> PathBuf {
@@ -142,6 +148,10 @@ impl Launcher {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder.path().join("home"))
             .env("DRAWBRIDGE_STATE_DIR", self.state())
+            // Other images than those of this version, such as one under work.
+            .envs(
+                std::env::var_os("DRAWBRIDGE_TESTS_IMAGE").map(|image| ("DRAWBRIDGE_IMAGE", image)),
+            )
             .env("ANTHROPIC_BASE_URL", &self.upstream)
             .env(self.credential.variable(), self.credential.secret())
             .current_dir(self.working_directory());

@@ -12,7 +12,7 @@ use crate::standin::Received;
 const PAGE: u64 = 4096;
 
 /// One check for each promise that a real run makes.
-pub(crate) fn judge(report: &Report, settings: &RunSettings) -> Vec<Check> {
+pub(crate) fn judge(report: &Report, settings: &RunSettings, peer: Option<&str>) -> Vec<Check> {
     let mut checks = vec![
         version(report),
         user(report, settings),
@@ -22,7 +22,7 @@ pub(crate) fn judge(report: &Report, settings: &RunSettings) -> Vec<Check> {
         variables(report),
     ];
     checks.extend(limits(report, settings));
-    checks.extend(network(report, settings.network));
+    checks.extend(network(report, settings.network, peer));
     checks
 }
 
@@ -164,7 +164,7 @@ fn limit(name: &'static str, found: Option<(bool, String)>) -> Check {
     }
 }
 
-fn network(report: &Report, wanted: NetworkChoice) -> Vec<Check> {
+fn network(report: &Report, wanted: NetworkChoice, peer: Option<&str>) -> Vec<Check> {
     let network = &report.network;
     let others: Vec<_> = network
         .interfaces
@@ -182,8 +182,11 @@ fn network(report: &Report, wanted: NetworkChoice) -> Vec<Check> {
         ),
     );
     let attempts = report.attempts.iter().map(|(name, attempt)| {
-        // Nothing may give raw sockets or files; the rest is what a bridge is for.
-        let is_network = name != "raw-socket" && !name.starts_with("write ");
+        let is_peer = peer.is_some_and(|peer| name.strip_prefix("dial ") == Some(peer));
+        let name = if is_peer { "peer" } else { name };
+        // Nothing may give raw sockets, files or other containers; the rest is
+        // what a bridge is for.
+        let is_network = !is_peer && name != "raw-socket" && !name.starts_with("write ");
         let must_be_blocked = is_sealed || !is_network;
         way_out(name, attempt, must_be_blocked)
     });
@@ -198,6 +201,7 @@ fn way_out(name: &str, attempt: &Attempt, must_be_blocked: bool) -> Check {
         "route-ipv4" => "IPv4 route",
         "route-ipv6" => "IPv6 route",
         "metadata" => "metadata address",
+        "peer" => "other containers",
         name if name.starts_with("write ") => "other files",
         _ => "host's ports",
     };

@@ -5,6 +5,7 @@ mod check;
 mod credential;
 mod inside;
 mod outside;
+mod peer;
 
 use drawbridge_runner::probe::Report;
 use drawbridge_shared::exit::Exit;
@@ -24,6 +25,7 @@ use crate::standin::{Received, Reply, StandIn};
 use crate::state::State;
 use crate::{block_on, commands, orphans};
 use check::{Check, Place, Status};
+use peer::Peer;
 
 /// The proxy of the probe puts this in; its upstream is a stand-in.
 const FAKE_KEY: &str = "sk-ant-fake-DOCTOR-0123456789";
@@ -80,7 +82,23 @@ async fn look_inside(
     let Some(runtime) = runtime else {
         return skipped("nothing can be started before the failures above are mended");
     };
-    let (report, received) = match probe(settings, runtime, state).await {
+    let peer = match Peer::start(settings, runtime, state).await {
+        Ok(peer) => peer,
+        Err(error) => {
+            let failed = Check::fail("other containers", &error);
+            return vec![Check {
+                place: Place::Inside,
+                ..failed
+            }];
+        }
+    };
+    let address = peer.as_ref().map(|peer| peer.address().to_owned());
+    let seen = probe(settings, runtime, state, address.as_deref()).await;
+    let gone = match peer {
+        Some(peer) => peer.stop().await,
+        None => Ok(()),
+    };
+    let (report, received) = match gone.and(seen) {
         Ok(seen) => seen,
         Err(error) => {
             let failed = Check::fail("probe", &error);
@@ -91,7 +109,7 @@ async fn look_inside(
         }
     };
     let mut checks = match runtime {
-        Runtime::Container(..) => inside::judge(&report, settings),
+        Runtime::Container(..) => inside::judge(&report, settings, address.as_deref()),
         Runtime::Host => inside::judge_host(&report, settings),
     };
     checks.push(inside::proxy(&report, &received, FAKE_KEY));
@@ -103,6 +121,7 @@ async fn probe(
     settings: &RunSettings,
     runtime: &Runtime,
     state: &State,
+    peer: Option<&str>,
 ) -> Result<(Report, Vec<Received>)> {
     let stand_in = StandIn::start(|_| Reply::Say(String::new())).await?;
     let proxy = stand_in.proxy_config(FAKE_KEY, state)?;
@@ -114,10 +133,11 @@ async fn probe(
         Runtime::Container(..) => "/etc/passwd".to_owned(),
         Runtime::Host => state.root().join("install-id").display().to_string(),
     };
-    let words = ["probe", "--dial", &address, "--write", &file];
+    let mut words = vec!["probe", "--dial", &address, "--write", &file];
+    words.extend(peer.iter().flat_map(|peer| ["--dial", *peer]));
     let request = Request {
         prompt: "probe".to_owned(),
-        runner_args: words.map(str::to_owned).into(),
+        runner_args: words.into_iter().map(str::to_owned).collect(),
         ..Request::new(settings.clone(), proxy)
     };
     let (reporter, mut events) = mpsc::unbounded_channel();

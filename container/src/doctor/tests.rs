@@ -20,6 +20,7 @@ fn sealed() -> Value {
             "dns": blocked("Network is unreachable"),
             "raw-socket": blocked("Operation not permitted"),
             "metadata": blocked("Network is unreachable"),
+            "dial 172.19.0.2:4711": blocked("timed out"),
         },
         "proxy": {"without_token": {"Ok": 401}, "with_token": {"Ok": 200}},
         "credential_variables": [],
@@ -39,7 +40,7 @@ fn judge(report: Value, network: &str) -> Vec<Check> {
         credentials: vec![("x-api-key".to_owned(), FAKE_KEY.to_owned())],
         body: Value::Null,
     };
-    let mut checks = inside::judge(&report, &settings);
+    let mut checks = inside::judge(&report, &settings, Some("172.19.0.2:4711"));
     checks.push(inside::proxy(&report, &[key_arrived], FAKE_KEY));
     checks
 }
@@ -59,6 +60,7 @@ fn a_container_as_promised_passes() {
 
 #[test]
 fn each_broken_promise_is_a_failure() {
+    let reached = || json!({"reached": "x"});
     let cases = [
         ("/runner_version", json!("0.0.1"), "runner"),
         ("/identity/uid", json!(0), "user"),
@@ -86,20 +88,13 @@ fn each_broken_promise_is_a_failure() {
             json!(["00000000 via eth0"]),
             "interfaces",
         ),
+        ("/attempts/dns", reached(), "DNS"),
+        ("/attempts/metadata", reached(), "metadata address"),
+        ("/attempts/raw-socket", reached(), "raw socket"),
         (
-            "/attempts/dns",
-            json!({"reached": "10.0.0.1 answered"}),
-            "DNS",
-        ),
-        (
-            "/attempts/metadata",
-            json!({"reached": "x"}),
-            "metadata address",
-        ),
-        (
-            "/attempts/raw-socket",
-            json!({"reached": "x"}),
-            "raw socket",
+            "/attempts/dial 172.19.0.2:4711",
+            reached(),
+            "other containers",
         ),
         ("/proxy/without_token", json!({"Ok": 200}), "proxy"),
         ("/proxy/with_token", json!({"Ok": 401}), "proxy"),
@@ -126,7 +121,11 @@ fn a_bridge_opens_the_network_and_nothing_else() {
     report["attempts"]["dns"] = json!({"reached": "10.0.0.1 answered"});
     assert_eq!(failures(report.clone(), "bridge"), Vec::<&str>::new());
     report["attempts"]["raw-socket"] = json!({"reached": "a raw socket was opened"});
-    assert_eq!(failures(report, "bridge"), ["raw socket"]);
+    report["attempts"]["dial 172.19.0.2:4711"] = json!({"reached": "connected"});
+    assert_eq!(
+        failures(report, "bridge"),
+        ["other containers", "raw socket"]
+    );
 }
 
 #[test]

@@ -86,6 +86,35 @@ impl Builder {
         Ok(self.ask(&args).await?.status.success())
     }
 
+    /// The id of an image that we have built; none of somebody else's.
+    pub(super) async fn id_of_ours(self, image: &str) -> Result<Option<String>> {
+        if self.engine == Engine::Apple {
+            return Ok(None);
+        }
+        let format = r#"{{.Id}} {{index .Config.Labels "drawbridge.version"}}"#;
+        let answer = self
+            .ask(&["image", "inspect", "--format", format, image])
+            .await?;
+        let (id, version) = answer.stdout.trim().split_once(' ').unwrap_or_default();
+        let is_ours = answer.status.success() && !version.is_empty() && version != "<no value>";
+        Ok(is_ours.then(|| id.to_owned()))
+    }
+
+    /// Removes an image that lost its name to a newer one. One that has another
+    /// name, or a container, stays.
+    pub(super) async fn remove_replaced(self, old: &str, name: &str) -> Result<()> {
+        if self.id_of_ours(name).await?.as_deref() != Some(old) {
+            let format = "{{len .RepoTags}}";
+            let tags = self
+                .ask(&["image", "inspect", "--format", format, old])
+                .await?;
+            if tags.stdout.trim() == "0" {
+                self.ask(&["image", "rm", old]).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The image's size, for people; unknown to Apple's program.
     pub(super) async fn image_size(self, image: &ImageRef) -> Result<Option<String>> {
         let image = image.to_string();

@@ -146,11 +146,15 @@ async fn build(request: &BuildArgs, state: &State) -> Result<()> {
             .as_ref()
             .map(|package| ("AGENT_VERSION", package.version.as_str())),
     );
+    let replaced = builder.id_of_ours(&name).await?;
     builder
         .build(&context, &options, &arguments, &progress)
         .await?;
     progress.step("testing it");
     let proof = smoke::test(&builder, request.kind, &tag, state).await?;
+    if let Some(old) = replaced {
+        builder.remove_replaced(&old, &name).await?;
+    }
     drop(progress);
     let size = builder.image_size(&tag).await?;
     let size = size.map_or_else(String::new, |size| format!(", {size}"));

@@ -187,7 +187,8 @@ fn spec(parts: &Parts<'_>, group: &Group, user: User) -> Result<RunSpec> {
             memory: settings.memory,
             cpus: settings.cpus.at_most_of_this_machine(),
             pids: settings.pids,
-            open_files: open_files(getrlimit(Resource::Nofile).maximum),
+            open_files: at_most(65_536, Resource::Nofile),
+            processes: at_most(32_768, Resource::Nproc),
             file_size: settings.file_size,
         },
         scratch: Scratch {
@@ -198,11 +199,11 @@ fn spec(parts: &Parts<'_>, group: &Group, user: User) -> Result<RunSpec> {
     })
 }
 
-/// Not more than the launcher may have open itself: an engine without all
-/// rights could not give more.
-fn open_files(own: Option<u64>) -> u64 {
-    const ENOUGH: u64 = 65_536;
-    own.map_or(ENOUGH, |own| own.min(ENOUGH))
+/// Not more than the launcher may have itself: an engine without all rights
+/// could not give more.
+fn at_most(enough: u64, resource: Resource) -> u64 {
+    let own = getrlimit(resource).maximum;
+    own.map_or(enough, |own| own.min(enough))
 }
 
 fn mounts(parts: &Parts<'_>, group: &Group) -> Result<Vec<Mount>> {

@@ -15,6 +15,10 @@ pub(super) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsS
     args.network(engine, &spec.network);
 
     args.flags(["--read-only", "--cap-drop=ALL"]);
+    if engine == Engine::Podman {
+        // It would put writable folders over /run and /var/tmp.
+        args.flags(["--read-only-tmpfs=false"]);
+    }
     args.pair("--security-opt", "no-new-privileges");
     if facts.is_unconfined {
         args.pair("--security-opt", "seccomp=builtin");
@@ -29,6 +33,11 @@ pub(super) fn run_args(engine: Engine, facts: &Facts, spec: &RunSpec) -> Vec<OsS
     args.pair("--ulimit", "core=0");
     let open_files = spec.limits.open_files;
     args.pair("--ulimit", format!("nofile={open_files}:{open_files}"));
+    if engine == Engine::Podman {
+        // It would ask for more than it may have itself; the pids limit counts.
+        let processes = spec.limits.processes;
+        args.pair("--ulimit", format!("nproc={processes}:{processes}"));
+    }
     if let Some(size) = spec.limits.file_size {
         let size = size.bytes();
         args.pair("--ulimit", format!("fsize={size}:{size}"));

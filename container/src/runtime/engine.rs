@@ -5,6 +5,7 @@ mod network;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use drawbridge_shared::ids::RunId;
@@ -197,6 +198,25 @@ impl Engine {
             }
             None => error.hint(format!("load it with `{program} load`; it is never pulled")),
         })
+    }
+
+    /// Starts a container and leaves it running.
+    pub(crate) async fn run_detached(self, args: &[&str]) -> Result<()> {
+        let failed = || Error::not_started(format!("{} {} failed", self.program(), args[0]));
+        let answer = self.ask(args, ANSWER).await.context(failed)?;
+        match answer.status.success() {
+            true => Ok(()),
+            false => Err(failed().caused_by(answer.complaint())),
+        }
+    }
+
+    /// The address of a container in its only network.
+    pub(crate) async fn address_of(self, name: &str) -> Result<IpAddr> {
+        const FORMAT: &str = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let failed = || Error::not_started(format!("{name} has no address"));
+        let args = ["inspect", "--format", FORMAT, name];
+        let answer = self.ask(&args, ANSWER).await.context(failed)?;
+        answer.stdout.trim().parse().context(failed)
     }
 
     /// Ends a container: asks, then kills, then makes sure that it is gone.

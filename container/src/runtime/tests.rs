@@ -28,6 +28,7 @@ fn spec() -> RunSpec {
             cpus: Cpus::whole(2),
             pids: 512.try_into().unwrap(),
             open_files: 20_000,
+            processes: 32_768,
             file_size: Some(ByteSize::mib(1024)),
         },
         scratch: Scratch {
@@ -118,6 +119,8 @@ fn labels_and_user_namespaces_follow_the_engine() {
     let mount = r#""target=/run/drawbridge",readonly,relabel=shared"#;
     assert!(text.contains(mount), "{text}");
     assert!(text.contains("--userns keep-id"));
+    assert!(text.contains("--read-only-tmpfs=false"));
+    assert!(text.contains("--ulimit nproc=32768:32768"));
 }
 
 #[test]

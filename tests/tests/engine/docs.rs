@@ -88,7 +88,7 @@ fn the_isolation_table_is_true(setting: Setting) {
         inside(&report)
     });
     let text = read("isolation");
-    let (_, table) = text.split_once("|---|---|---|---|\n").unwrap();
+    let (_, table) = text.split_once("|---|---|---|---|---|\n").unwrap();
     let rows: Vec<Vec<_>> = table
         .lines()
         .take_while(|line| line.starts_with('|'))

@@ -16,6 +16,7 @@ mod failures;
 mod follow_ups;
 mod hostile;
 mod images;
+mod isolation;
 mod leak;
 mod limits;
 mod nanoclaw;
@@ -181,6 +182,7 @@ fn trials_of(agent: Agent) -> Vec<Trial> {
             images::TESTS,
             docs::TESTS,
             limits::TESTS,
+            isolation::TESTS,
             requests::BY_SHELL,
         ]
         .concat(),
