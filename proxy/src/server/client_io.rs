@@ -245,6 +245,10 @@ impl ClientIo {
         let count = self.checked.len().min(buf.remaining());
         buf.put_slice(&self.checked[..count]);
         self.checked.drain(..count);
+        if self.checked.is_empty() {
+            // Thousands of connections wait; none keeps room that it needed once.
+            self.checked = Vec::new();
+        }
     }
 
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

@@ -39,8 +39,11 @@ const KEYS: [&str; 2] = [
 const CYCLE: Duration = Duration::from_millis(1500);
 
 /// How much more memory may be resident at the end than after the warm-up: what
-/// the allocator keeps differs from run to run.
-const MEMORY_SLACK_KB: u64 = 6 * 1024;
+/// the allocator keeps grows for some minutes, less and less. A request that
+/// left a kilobyte behind would be far beyond it.
+const fn with_slack(warm_kb: u64) -> u64 {
+    warm_kb + warm_kb / 10 + 6 * 1024
+}
 
 fn setting(name: &str, default: u64) -> u64 {
     let set = std::env::var(name).ok();
@@ -67,7 +70,7 @@ fn what_is_taken_is_given_back() {
          fresh {fresh:?}\nwarm  {warm:?}\npeak  {peak:?}\nend   {end:?}"
     );
     assert!(
-        end.resident_kb <= warm.resident_kb + MEMORY_SLACK_KB,
+        end.resident_kb <= with_slack(warm.resident_kb),
         "{warm:?} {end:?}"
     );
     soak.assert_no_key_is_told();
