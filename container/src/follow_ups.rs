@@ -3,16 +3,16 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read};
 
-use bytes::BytesMut;
 use drawbridge_shared::ipc::{HostMessage, MAX_MESSAGE_BYTES};
 use drawbridge_shared::protocol::MAX_INPUT_BYTES;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_util::codec::{Decoder, FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::codec::FramedRead;
 
 use crate::error::{Context, Error, Result};
 use crate::ipc::{Reply, Snapshot};
+use crate::lines::Lines;
 
 /// What the caller wants of a running conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,29 +94,6 @@ async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<
         }
     }
     let _ = sender.send(FollowUp::Close).await;
-}
-
-/// Lines, among them those that are too long or not Unicode: an error of the
-/// decoder itself would end the stream, and lose the lines behind it.
-struct Lines(LinesCodec);
-
-impl Lines {
-    fn up_to(max_bytes: usize) -> Self {
-        Self(LinesCodec::new_with_max_length(max_bytes))
-    }
-}
-
-impl Decoder for Lines {
-    type Item = Result<String, LinesCodecError>;
-    type Error = io::Error;
-
-    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.0.decode(bytes).transpose())
-    }
-
-    fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.0.decode_eof(bytes).transpose())
-    }
 }
 
 fn typed(line: String) -> Option<FollowUp> {
@@ -221,15 +198,6 @@ mod tests {
             Some(FollowUp::Snapshot(Snapshot::default()))
         );
         assert_eq!(ndjson("  ".to_owned()), None);
-    }
-
-    #[tokio::test]
-    async fn a_line_that_cannot_be_read_does_not_end_the_others() {
-        let bytes = &b"one\n\xff\ntwo\nfar too long\nthree"[..];
-        let lines = FramedRead::new(bytes, Lines::up_to(5));
-        let lines: Vec<_> = lines.map(|line| line.unwrap().ok()).collect().await;
-        let expected = [Some("one"), None, Some("two"), None, Some("three")];
-        assert_eq!(lines, expected.map(|line| line.map(str::to_owned)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod image;
 mod interrupt;
 mod ipc;
 mod launch;
+mod lines;
 mod mounts;
 mod orphans;
 mod output;

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
-use tokio_util::codec::{FramedRead, LinesCodec};
+use tokio_util::codec::FramedRead;
 
 use super::api::{Command, perform};
 use super::http::error_body;
 use super::hub::Hub;
 use super::stream::{self, Wanted};
 use crate::error::Error;
+use crate::lines::Lines;
 use crate::output;
 
 /// Longest line, in bytes.
@@ -47,14 +48,13 @@ pub(super) async fn serve(hub: Arc<Hub>) {
 }
 
 async fn take_commands(hub: &Arc<Hub>) {
-    let codec = LinesCodec::new_with_max_length(MAX_LINE);
-    let mut lines = FramedRead::new(tokio::io::stdin(), codec);
+    let mut lines = FramedRead::new(tokio::io::stdin(), Lines::up_to(MAX_LINE));
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
             () = hub.ending.cancelled() => return,
         };
-        let Some(line) = line else {
+        let Some(Ok(line)) = line else {
             break;
         };
         let line = line.map_err(|cause| Error::usage("a line cannot be read").caused_by(cause));
