@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test helper fails the test")]
 
+#[path = "run/callers.rs"]
+mod callers;
 #[path = "run/faults.rs"]
 mod faults;
 #[path = "run/requests.rs"]

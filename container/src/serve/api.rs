@@ -243,8 +243,9 @@ async fn send(
 }
 
 async fn close(hub: &Arc<Hub>, id: SubmissionId, now: bool) -> Result<Value> {
-    let waits = hub.shared().queue.remove(id);
-    if waits && hub.store.withdraw(id).await? {
+    // First on disk: what is no longer queued there is not begun.
+    if hub.store.withdraw(id).await? {
+        hub.shared().queue.remove(id);
         return Ok(json!({ "id": id, "was": Stage::Queued }));
     }
     let live = hub.shared().live.get(&id).cloned();

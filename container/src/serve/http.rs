@@ -115,7 +115,7 @@ async fn answer(
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/v1/commands") => {
             let text = read(request.into_body()).await?;
-            let answer = perform(hub, Command::parse(&text)?).await?;
+            let answer = perform_wholly(hub, Command::parse(&text)?).await?;
             Ok(respond_json(StatusCode::OK, &answer))
         }
         (&Method::GET, "/v1/events") => {
@@ -127,6 +127,15 @@ async fn answer(
             Ok(respond_json(StatusCode::NOT_FOUND, &body))
         }
     }
+}
+
+/// Carries out a command to its end, also when the caller goes away: what is
+/// written down must come into the queue too.
+async fn perform_wholly(hub: &Arc<Hub>, command: Command) -> Result<Value> {
+    let hub = Arc::clone(hub);
+    let performing = tokio::task::spawn_local(async move { perform(&hub, command).await });
+    let failed = || Error::infrastructure("the command was cut off");
+    performing.await.context(failed)?
 }
 
 async fn read(body: Incoming) -> Result<String> {
