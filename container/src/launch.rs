@@ -191,11 +191,9 @@ async fn converse(
         reached_agent,
         log: log.lines(),
     });
-    if let Err(error) = stopped {
-        // The next command tries again to end it.
-        folder.keep();
-        return Err(error);
-    }
+    // If it could not be ended, the next command tries again.
+    stopped?;
+    folder.release();
     verdict::of(end, &tally, reached_agent, &log, runtime, settings)
 }
 
@@ -234,7 +232,9 @@ fn start(
     let failed = || Error::not_started(format!("cannot start {}", plan.runtime()));
     let input = serde_json::to_vec(input).context(failed)?;
     let secret = session.token().to_owned();
-    let program = Program::start(plan.command(), input, secret).context(failed)?;
+    let program = Program::start(plan.command(), input, secret)
+        .inspect_err(|_| folder.release())
+        .context(failed)?;
     if let Some(pid) = program.pid() {
         folder.note_process(pid)?;
     }

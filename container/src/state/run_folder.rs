@@ -65,13 +65,14 @@ fn start_time(pid: i32) -> Option<u64> {
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// The folder of a run that lives; dropping it removes it.
+/// The folder of a run that lives. Dropping it removes it, unless something was
+/// started that is not known to be gone: then the next sweep ends that first.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
     socket_folder: PathBuf,
     record: RunRecord,
-    is_kept: bool,
+    has_started: bool,
     _lock: File,
 }
 
@@ -108,7 +109,7 @@ impl State {
             socket_folder: path.join("socket"),
             path,
             record: RunRecord::default(),
-            is_kept: false,
+            has_started: false,
             _lock: lock,
         };
         if folder.socket().as_os_str().len() > MAX_SOCKET_PATH {
@@ -192,18 +193,25 @@ impl RunFolder {
     pub(crate) fn note_container(&mut self, engine: &str, name: &str) -> Result<()> {
         self.record.engine = Some(engine.to_owned());
         self.record.container = Some(name.to_owned());
+        self.has_started = true;
         self.note()
     }
 
     /// Writes down the process that was started.
     pub(crate) fn note_process(&mut self, pid: i32) -> Result<()> {
         self.record.process = ProcessRef::of(pid);
+        self.has_started = true;
         self.note()
     }
 
     /// Leaves the folder to the next sweep, because the run is not over.
     pub(crate) const fn keep(&mut self) {
-        self.is_kept = true;
+        self.has_started = true;
+    }
+
+    /// Nothing of what was started is left.
+    pub(crate) const fn release(&mut self) {
+        self.has_started = false;
     }
 
     fn note(&self) -> Result<()> {
@@ -219,7 +227,7 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if !self.is_kept {
+        if !self.has_started {
             remove(&self.path, &self.record);
         }
     }

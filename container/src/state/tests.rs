@@ -44,13 +44,22 @@ fn a_run_without_its_launcher_is_found_once_with_what_it_started() {
     let id = RunId::random().unwrap();
     let mut run = state.new_run(&id).unwrap();
     run.note_container("docker", "drawbridge-x").unwrap();
-    run.keep();
     drop(run);
     let dead = state.dead_runs().unwrap();
     assert_eq!(dead[0].id, id);
     assert_eq!(dead[0].record.container.as_deref(), Some("drawbridge-x"));
     assert!(state.dead_runs().unwrap().is_empty(), "it is being cleaned");
     dead.into_iter().for_each(DeadRun::remove);
+    assert_eq!(fs::read_dir(state.runs()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_run_whose_end_is_known_leaves_nothing() {
+    let (_folder, state) = state();
+    let mut run = state.new_run(&RunId::random().unwrap()).unwrap();
+    run.note_container("docker", "drawbridge-x").unwrap();
+    run.release();
+    drop(run);
     assert_eq!(fs::read_dir(state.runs()).unwrap().count(), 0);
 }
 
