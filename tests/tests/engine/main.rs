@@ -22,6 +22,7 @@ mod limits;
 mod nanoclaw;
 mod requests;
 mod sealed;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -184,6 +185,7 @@ fn trials_of(agent: Agent) -> Vec<Trial> {
             limits::TESTS,
             isolation::TESTS,
             requests::BY_SHELL,
+            serve::TESTS,
         ]
         .concat(),
         Agent::Claude => [nanoclaw::TESTS, requests::BY_TOOL].concat(),
