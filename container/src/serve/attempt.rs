@@ -1,6 +1,7 @@
 //! One attempt: a run, with the store at its side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::RunId;
@@ -24,6 +25,8 @@ pub(super) struct Observed {
     reached_agent: bool,
     /// The latest failure that the agent reported.
     complaint: Option<String>,
+    /// How long the model API wants to be left alone.
+    retry_after: Option<Duration>,
     log: Vec<String>,
 }
 
@@ -176,8 +179,12 @@ impl Observed {
             Event::Result(RunRecord {
                 status: RecordStatus::Error,
                 error,
+                details,
                 ..
-            }) => self.complaint.clone_from(error),
+            }) => {
+                self.complaint.clone_from(error);
+                self.retry_after = details.retry_after_ms.map(Duration::from_millis);
+            }
             Event::Stopped { reached_agent, log } => {
                 self.reached_agent = *reached_agent;
                 self.log.clone_from(log);
@@ -200,7 +207,7 @@ impl Observed {
             reached_agent: self.reached_agent,
             reason: reason.unwrap_or_else(|| "the agent failed and gave no reason".to_owned()),
             hint: error.and_then(Error::hint_text).map(str::to_owned),
-            retry_after: None,
+            retry_after: self.retry_after,
             log: self.log,
         })
     }

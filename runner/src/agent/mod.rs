@@ -16,6 +16,7 @@ mod rpc;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use drawbridge_shared::env;
 use drawbridge_shared::ids::AgentSessionId;
@@ -185,7 +186,7 @@ pub(crate) enum Activity {
         /// The tool's name.
         name: String,
         /// The tool's own time limit, when it has one.
-        timeout: Option<std::time::Duration>,
+        timeout: Option<Duration>,
     },
     /// The tool is done.
     ToolEnd {
@@ -239,6 +240,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
+    /// How long the model API wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -246,6 +249,7 @@ impl Failure {
         Self {
             kind,
             message: message.into(),
+            retry_after: None,
         }
     }
 
@@ -261,6 +265,8 @@ impl Failure {
     pub(crate) fn record(self, session: Option<String>) -> RunRecord {
         let mut record = RunRecord::failure(self.message, session);
         record.details.error_kind = Some(self.kind);
+        let millis = |pause: Duration| u64::try_from(pause.as_millis()).ok();
+        record.details.retry_after_ms = self.retry_after.and_then(millis);
         record
     }
 }

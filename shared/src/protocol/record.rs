@@ -39,6 +39,9 @@ pub struct RecordDetails {
     /// What kind of failure it reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_kind: Option<ErrorKind>,
+    /// How long the model API wants to be left alone, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// Tokens used by the turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

@@ -102,9 +102,10 @@ fn wait_for_records(runner: &Program, count: usize) -> Vec<Value> {
 }
 
 /// What our runner tells our own host beside NanoClaw's fields.
-const DETAILS: [&str; 10] = [
+const DETAILS: [&str; 11] = [
     "kind",
     "errorKind",
+    "retryAfterMs",
     "usage",
     "costUsd",
     "turns",

@@ -109,6 +109,37 @@ fn asked_to_it_repeats_a_failed_agent_until_the_attempts_are_used_up() {
     assert_eq!((count("attempt"), count("retry"), count("dead")), (3, 2, 1));
 }
 
+/// The model API says when to come back, and the wait is at least that long.
+#[test]
+fn a_model_that_wants_to_be_left_alone_is() {
+    let upstream = Upstream::start(|_, exchange| {
+        let headers = [
+            ("content-type", "application/json"),
+            ("retry-after", "1800"),
+        ];
+        let error =
+            json!({ "type": "error", "error": { "type": "rate_limit_error", "message": "later" } });
+        exchange.respond(429, &headers, error.to_string())
+    });
+    let launcher = Launcher::new(Credential::ApiKey, &upstream);
+    let args = [
+        "--runtime",
+        "host",
+        "--agent",
+        "builtin",
+        "--retry-agent-failures",
+    ];
+    let serve = launcher.serve(&args);
+    assert_eq!(launcher.run(&["submit", "--prompt", "x"]).code, 0);
+    let retry = serve.wait_for(1, "retry");
+    assert_eq!(
+        (&retry["class"], &retry["afterMs"]),
+        (&json!("agent-failed"), &json!(1_800_000))
+    );
+    // Waiting is no reason to stay.
+    assert_eq!(serve.end().code, 0);
+}
+
 #[test]
 fn messages_to_a_group_go_into_its_live_run() {
     let (_model, launcher) = launcher();

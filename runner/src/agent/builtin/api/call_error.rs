@@ -103,7 +103,13 @@ impl CallError {
             // Writing to a text cannot fail.
             let _ = write!(message, " (after {attempts} attempts)");
         }
-        Failure::new(self.kind(), message)
+        Failure {
+            retry_after: match &self {
+                Self::Status(refusal) => refusal.retry_after,
+                _ => None,
+            },
+            ..Failure::new(self.kind(), message)
+        }
     }
 
     fn kind(&self) -> ErrorKind {
