@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drawbridge_shared::exit::Exit;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::attempt::{Attempt, Observed};
 use super::hub::{Hub, Leftover, Live};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupts;
 use crate::retry::{Failure, Next};
 use crate::store::{Claim, Ending, Waiting, now_ms};
@@ -42,7 +42,12 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result
         let due = hub.shared().queue.next_due();
         let due = due.unwrap_or_else(|| Instant::now() + NEVER);
         tokio::select! {
-            Some(done) = attempts.join_next() => done.unwrap_or(Ok(()))?,
+            Some(done) = attempts.join_next() => if let Err(error) = settled(done) {
+                stop_all(hub);
+                // The first failure is the cause; those of the end follow from it.
+                let _ = drain(hub, signals, attempts).await;
+                return Err(error);
+            },
             () = hub.changed.notified() => {}
             () = sleep_until(due.into()), if !has_trouble(hub) => {}
             () = sleep_until(prune_at.into()) => {
@@ -55,6 +60,23 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result
     }
     hub.draining.cancel();
     drain(hub, signals, attempts).await
+}
+
+/// An attempt's own failure to be recorded; a task that broke is one too.
+fn settled(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
+    done.unwrap_or_else(|cause| {
+        Err(Error::infrastructure("a task of serve failed").caused_by(cause))
+    })
+}
+
+/// Ends all live runs. Of what cannot be written down then, the next start
+/// finds the traces.
+fn stop_all(hub: &Hub) {
+    hub.draining.cancel();
+    for live in hub.shared().live.values() {
+        live.stop.cancel();
+    }
+    hub.ending.cancel();
 }
 
 fn next(hub: &Hub) -> Option<SubmissionId> {
@@ -96,7 +118,7 @@ async fn drain(
     let rest = async |attempts: &mut JoinSet<Result<()>>| {
         let mut ended = Ok(());
         while let Some(done) = attempts.join_next().await {
-            ended = ended.and(done.unwrap_or(Ok(())));
+            ended = ended.and_then(|()| settled(done));
         }
         ended
     };
@@ -105,11 +127,7 @@ async fn drain(
         () = sleep(hub.args.drain) => {}
         () = signals.recv() => {}
     }
-    for live in hub.shared().live.values() {
-        live.stop.cancel();
-    }
-    // Of what cannot be written down now, the next start finds the traces.
-    hub.ending.cancel();
+    stop_all(hub);
     match timeout(STOP_PATIENCE, rest(&mut attempts)).await {
         Ok(ended) => ended.map(|()| Exit::Interrupted),
         Err(_) => Ok(Exit::Interrupted),
@@ -154,6 +172,11 @@ async fn attempt(hub: &Arc<Hub>, id: SubmissionId) -> Result<Option<Waiting>> {
         ..Live::default()
     };
     hub.shared().live.insert(id, live.clone());
+    if hub.draining.is_cancelled() {
+        // It stays in the queue, which the next `serve` reads.
+        hub.shared().live.remove(&id);
+        return Ok(None);
+    }
     let done = claimed(hub, id, live).await;
     hub.shared().live.remove(&id);
     Ok(match done? {
