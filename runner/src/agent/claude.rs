@@ -259,8 +259,8 @@ impl Claude {
     async fn turn_begins(&mut self, init: wire::Init, link: &AgentLink) {
         if self.session.is_none() {
             if let Some(version) = init.claude_code_version {
-                if let Some(warning) = meaning::warning_about(&version) {
-                    link.tell(AgentEvent::Warning(warning)).await;
+                if let Some(notice) = meaning::notice_about(&version) {
+                    link.tell(AgentEvent::Notice(notice)).await;
                 }
                 link.tell(AgentEvent::Version(version)).await;
             }

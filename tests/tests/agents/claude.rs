@@ -114,12 +114,16 @@ fn a_subagent_is_not_the_answer(setting: Setting) {
 fn its_habit_with_chat_text_is_said(setting: Setting) {
     let model = Model::start(|turn| Answer::Text(format!("answer to {}", word(&turn.news()))));
     let launcher = setting.launcher(&model);
-    let mut command = launcher.command(&["run"]);
-    command.args(setting.args(&["--prompt", "apple"]));
-    command.env("DRAWBRIDGE_LOG", "info");
-    let ended = drawbridge_tests::Program::run(&mut command);
-    assert_eq!(ended.out.trim_end(), "answer to apple");
+    let mut run = setting.start(&launcher, &["--prompt", "apple"]);
+    run.0.close_stdin();
+    let record = run.wait_for_event("the answer", |event| event["type"] == "result");
+    let ended = run.0.wait();
+    assert_eq!(
+        (ended.code, &record["result"]),
+        (0, &json!("answer to apple"))
+    );
     let version = setting.cli.version();
-    let warning = format!("Claude Code {version} takes `/command` and `@path`");
-    assert!(ended.err.contains(&warning), "{}", ended.err);
+    let said = format!("Claude Code {version} takes `/command` and `@path`");
+    let notice = record["notice"].as_str().unwrap_or_default();
+    assert!(notice.contains(&said), "{record}");
 }

@@ -85,8 +85,8 @@ pub(super) fn failure(result: &TurnResult) -> Failure {
 /// The first version that leaves chat text alone when it is told to.
 const LITERAL_SINCE: [u32; 3] = [2, 1, 248];
 
-/// What a host should know about a version, if anything.
-pub(super) fn warning_about(version: &str) -> Option<String> {
+/// What a person should know about a version, if anything.
+pub(super) fn notice_about(version: &str) -> Option<String> {
     let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
     let is_older = numbers.is_ok_and(|numbers| numbers[..] < LITERAL_SINCE[..]);
     is_older.then(|| {
@@ -154,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn versions_that_interpret_chat_text_are_warned_about() {
+    fn versions_that_interpret_chat_text_are_named() {
         for old in ["2.1.71", "2.1.197", "2.1.247", "1.9.9"] {
-            assert!(warning_about(old).is_some_and(|text| text.contains(old)));
+            assert!(notice_about(old).is_some_and(|text| text.contains(old)));
         }
         for new in [
             "2.1.248",
@@ -165,7 +165,7 @@ mod tests {
             "3.0.0",
             "a build of one's own",
         ] {
-            assert_eq!(warning_about(new), None);
+            assert_eq!(notice_about(new), None);
         }
     }
 
