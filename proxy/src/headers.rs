@@ -7,8 +7,8 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one hop: RFC 9110 section 7.6.1 and the older ones
-/// still in use.
-const HOP_BY_HOP: [HeaderName; 9] = [
+/// still in use. Not a `const`, which would be built and dropped at each use.
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -23,7 +23,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// Request headers in which a credential can travel. An agent that brings a key
 /// of its own could send what it reads to an account of its own, so all of them
 /// are removed, whichever one the route injects.
-const CREDENTIALS: [HeaderName; 12] = [
+static CREDENTIALS: [HeaderName; 12] = [
     AUTHORIZATION,
     COOKIE,
     HeaderName::from_static("cookie2"),

@@ -28,10 +28,9 @@ impl Framing {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(Violation::HeaderName);
         }
-        if value
-            .iter()
-            .any(|b| (*b < 0x20 && *b != b'\t') || *b == 0x7f)
-        {
+        // Without an early end, so that many bytes are looked at together.
+        let is_control = |b: &u8| (*b < 0x20 && *b != b'\t') || *b == 0x7f;
+        if value.iter().fold(false, |any, b| any | is_control(b)) {
             return Err(Violation::ControlCharacter);
         }
         let value = trim_spaces(value);
