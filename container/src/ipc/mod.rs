@@ -11,6 +11,7 @@ mod folder;
 mod handler;
 mod inbox;
 mod outgoing;
+mod reply;
 mod request;
 mod snapshot;
 
@@ -20,7 +21,6 @@ use std::time::Duration;
 
 use drawbridge_shared::ids::GroupName;
 use drawbridge_shared::ipc::{ANSWERS, Answer};
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -35,6 +35,7 @@ use inbox::{Inbox, Taken};
 pub(crate) use folder::Folder;
 pub(crate) use handler::Handler;
 pub(crate) use outgoing::Outgoing;
+pub(crate) use reply::{Asked, Reply, Responder};
 pub(crate) use request::Request;
 pub(crate) use snapshot::Snapshot;
 
@@ -54,63 +55,6 @@ type Handled = Result<Reply, String>;
 /// What an agent hears when its request is told and nobody will confirm it.
 const QUEUED: &str = "Queued for the host; it has not confirmed this.";
 const NOBODY: &str = "nobody can be asked now; decide yourself, or end your turn with the question";
-
-/// Who answers what an agent asks for.
-#[derive(Clone, Debug)]
-pub(crate) enum Responder {
-    /// The program at the other end of the event stream.
-    Program,
-    /// A person, who sees messages and may be asked.
-    Person,
-    /// A program that is started for each request.
-    Handler(Handler),
-}
-
-/// An answer of the embedding program or of a handler.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Reply {
-    /// Whether the request is accepted.
-    pub(crate) ok: bool,
-    /// The answer to a question, or why the request is refused.
-    #[serde(default)]
-    pub(crate) text: Option<String>,
-    /// What the host knows now, if that has changed.
-    #[serde(default)]
-    pub(crate) snapshot: Option<Snapshot>,
-}
-
-impl Reply {
-    fn accepted(text: Option<&str>) -> Self {
-        Self {
-            ok: true,
-            text: text.map(str::to_owned),
-            snapshot: None,
-        }
-    }
-
-    pub(crate) fn refused(reason: &str) -> Self {
-        Self {
-            ok: false,
-            text: Some(reason.to_owned()),
-            snapshot: None,
-        }
-    }
-}
-
-/// A request that was allowed, as the event stream and handlers see it.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Asked {
-    /// What an answer refers to.
-    id: String,
-    /// The group that asks: the only sender to be trusted.
-    group: GroupName,
-    pub(crate) request: Request,
-    /// A copy of the file that the request names, on this machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) file: Option<PathBuf>,
-}
 
 /// The requests of one run.
 #[derive(Debug)]
@@ -421,3 +365,6 @@ fn time_for(request: &Request) -> Option<Duration> {
 pub(crate) fn read_snapshot(path: &Path) -> io::Result<Snapshot> {
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
+
+#[cfg(test)]
+mod tests;
