@@ -25,19 +25,25 @@ use crate::{block_on, credentials, orphans, output};
 
 /// `drawbridge run`.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
+    let lines = output::Lines::start();
     let reporter = if args.json {
-        Reporter::Json
+        Reporter::Json(lines)
     } else {
-        Reporter::Person
+        Reporter::Person(lines)
     };
     hide_memory();
-    let done = block_on(async {
-        let state = State::open()?;
-        orphans::sweep(&state).await?;
-        launch(request(args)?, &state, reporter.clone()).await
-    });
-    reporter.report(&Event::exit(&done));
-    done
+    block_on(async {
+        let done = run_to_the_end(args, reporter.clone()).await;
+        reporter.report(&Event::exit(&done));
+        reporter.flush().await;
+        done
+    })
+}
+
+async fn run_to_the_end(args: &RunArgs, reporter: Reporter) -> Result<Exit> {
+    let state = State::open()?;
+    orphans::sweep(&state).await?;
+    launch(request(args)?, &state, reporter).await
 }
 
 /// Keeps other processes of this user from reading the key out of this one,

@@ -8,7 +8,7 @@ use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::marker::{ScanEvent, Scanner};
 use drawbridge_shared::protocol::{ErrorKind, RecordKind, RecordStatus, RunRecord};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -86,6 +86,16 @@ struct State {
     last_word: Instant,
 }
 
+/// Reads more of a run's output, once there is room for what it becomes.
+async fn read(
+    output: &mut (impl AsyncRead + Unpin),
+    buffer: &mut [u8],
+    reporter: &Reporter,
+) -> io::Result<usize> {
+    reporter.room().await;
+    output.read(buffer).await
+}
+
 impl<'a> Conversation<'a> {
     pub(crate) fn new(
         run: &'a RunId,
@@ -129,7 +139,8 @@ impl<'a> Conversation<'a> {
             self.close_when_answered();
             let quiet_limit = self.quiet_limit();
             tokio::select! {
-                read = program.stdout.read(&mut buffer), if output_is_open => match read {
+                // What nobody reads is left where it is.
+                read = read(&mut program.stdout, &mut buffer, &self.reporter), if output_is_open => match read {
                     Ok(0) | Err(_) => output_is_open = false,
                     Ok(count) => self.take_output(&buffer[..count]),
                 },

@@ -5,16 +5,82 @@
 //! to read is dropped.
 
 use std::io::{self, Write};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::interrupt::Interrupts;
+
+/// What may wait for a reader before no more is made, in bytes.
+const MAX_WAITING: usize = 8 << 20;
+/// How long a reader that has stopped may hold the last lines up.
+const LAST_LINES: Duration = Duration::from_secs(600);
 
 /// Writes one line of an answer or of data.
 #[expect(clippy::disallowed_methods, reason = "this is the output module")]
 pub(crate) fn data_line(text: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Lines of a run, written by a thread of their own: a reader that stops reading
+/// holds up neither the run's clocks nor a signal.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    queue: mpsc::UnboundedSender<String>,
+    /// Bytes that wait for the reader.
+    waiting: watch::Sender<usize>,
+}
+
+impl Lines {
+    pub(crate) fn start() -> Self {
+        let (queue, mut lines) = mpsc::unbounded_channel::<String>();
+        let (waiting, _) = watch::channel(0);
+        let written = waiting.clone();
+        thread::spawn(move || {
+            while let Some(line) = lines.blocking_recv() {
+                data_line(&line);
+                written.send_modify(|bytes| *bytes -= line.len() + 1);
+            }
+        });
+        Self { queue, waiting }
+    }
+
+    /// Puts a line at the end of what waits.
+    pub(crate) fn push(&self, line: String) {
+        self.waiting.send_modify(|bytes| *bytes += line.len() + 1);
+        // The thread takes lines for as long as there is a sender.
+        let _ = self.queue.send(line);
+    }
+
+    /// Waits until the reader has caught up far enough for more.
+    pub(crate) async fn room(&self) {
+        self.wait_for(|bytes| bytes < MAX_WAITING).await;
+    }
+
+    /// Waits until all is written; a signal ends the wait, and so does time.
+    pub(crate) async fn flush(&self) {
+        let Ok(mut interrupts) = Interrupts::watch(None) else {
+            return;
+        };
+        tokio::select! {
+            _ = timeout(LAST_LINES, self.wait_for(|bytes| bytes == 0)) => {}
+            () = interrupts.recv() => {}
+        }
+    }
+
+    async fn wait_for(&self, is_enough: impl Fn(usize) -> bool) {
+        // The sender is here, so it cannot be closed.
+        let _ = self
+            .waiting
+            .subscribe()
+            .wait_for(|bytes| is_enough(*bytes))
+            .await;
+    }
 }
 
 /// Writes data as it is. A reader that is slow holds up the caller alone, not

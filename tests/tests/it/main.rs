@@ -9,3 +9,4 @@ mod proxy;
 mod rules;
 mod runner;
 mod serve;
+mod stopped_reader;

@@ -3,12 +3,12 @@
 
 mod output;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use drawbridge_shared::env;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -31,12 +31,6 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long output is read after the command itself has ended: what it left in
 /// the background may hold the pipe for ever.
 const PIPE_GRACE: Duration = Duration::from_millis(300);
-/// What a command has no use for: the model is this agent's to call.
-const HIDDEN: &[&str] = &[
-    env::ANTHROPIC_API_KEY,
-    env::ANTHROPIC_AUTH_TOKEN,
-    env::CLAUDE_CODE_OAUTH_TOKEN,
-];
 /// How long a killed process has to disappear.
 const KILL_BOUND: Duration = Duration::from_secs(2);
 
@@ -45,7 +39,8 @@ pub(super) struct Shell {
     self_command: SelfCommand,
     shell: crate::shell::Shell,
     cwd: PathBuf,
-    home: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    hidden_env: Vec<&'static str>,
 }
 
 /// One command to run.
@@ -130,7 +125,8 @@ impl Shell {
             self_command: spec.self_command.clone(),
             shell: crate::shell::Shell::find(),
             cwd: spec.workspace.clone(),
-            home: spec.home.clone(),
+            env: spec.environment(),
+            hidden_env: spec.hidden_environment(),
         }
     }
 
@@ -182,8 +178,8 @@ impl Shell {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
-            .env("HOME", &self.home);
-        for name in HIDDEN {
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        for name in &self.hidden_env {
             command.env_remove(name);
         }
         let child = command.spawn()?;

@@ -167,7 +167,7 @@ async fn a_message_is_received_and_answered() {
 
 #[tokio::test]
 async fn a_tool_is_run_and_its_result_sent_back() {
-    let command = "printf %s \"$HOME\" >&2; exit 3";
+    let command = "printf %s \"$ANTHROPIC_API_KEY $ANTHROPIC_BASE_URL\" >&2; exit 3";
     let api = StandIn::start([Answer::tool(command), Answer::text("done")]).await;
     let mut run = Run::start(&api);
     run.say("go").await;
@@ -177,20 +177,8 @@ async fn a_tool_is_run_and_its_result_sent_back() {
     let result = &messages[2]["content"][0];
     assert_eq!(result["tool_use_id"], "tool-1");
     assert_eq!(result["is_error"], true);
-    let expected = format!("{}\n[exit code 3]", run.home.path().display());
+    let expected = format!("session-token {}\n[exit code 3]", api.base_url());
     assert_eq!(result["content"], expected);
-}
-
-/// The session's token is this agent's own; its commands have no use for it.
-#[tokio::test]
-async fn a_tool_does_not_see_the_token() {
-    let api = StandIn::start([Answer::tool("env"), Answer::text("done")]).await;
-    let mut run = Run::start(&api);
-    run.say("go").await;
-    assert_eq!(run.answer().await, "done");
-    let shown = api.requests()[1].body["messages"][2]["content"][0]["content"].to_string();
-    assert!(shown.contains("HOME="), "{shown}");
-    assert!(!shown.contains("session-token"), "{shown}");
 }
 
 #[tokio::test]
