@@ -25,11 +25,11 @@ use crate::{block_on, credentials, orphans, output};
 
 /// `drawbridge run`.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit> {
-    let lines = output::Lines::start();
+    let printer = output::Printer::start();
     let reporter = if args.json {
-        Reporter::Json(lines)
+        Reporter::Json(printer)
     } else {
-        Reporter::Person(lines)
+        Reporter::Person(printer)
     };
     hide_memory();
     block_on(async {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::ipc::{Asked, Request};
-use crate::output::{self, Lines};
+use crate::output::{self, Printer};
 use crate::runtime::Isolation;
 
 /// One event of a run. The last one is always [`Event::Exit`].
@@ -88,9 +88,9 @@ const fn class(exit: Exit) -> &'static str {
 #[derive(Clone, Debug)]
 pub(crate) enum Reporter {
     /// Answers on standard output, the rest on standard error.
-    Person(Lines),
+    Person(Printer),
     /// Every event as a line of JSON on standard output.
-    Json(Lines),
+    Json(Printer),
     /// To another part of this program.
     Channel(mpsc::UnboundedSender<Event>),
 }
@@ -98,11 +98,11 @@ pub(crate) enum Reporter {
 impl Reporter {
     pub(crate) fn report(&self, event: &Event) {
         match self {
-            Self::Json(lines) => match serde_json::to_string(event) {
-                Ok(line) => lines.push(line),
+            Self::Json(printer) => match serde_json::to_string(event) {
+                Ok(line) => printer.push(line),
                 Err(error) => output::note(&format!("warning: an event is lost: {error}")),
             },
-            Self::Person(lines) => report_to_person(event, lines),
+            Self::Person(printer) => report_to_person(event, printer),
             // A listener that has gone away has heard enough.
             Self::Channel(listener) => drop(listener.send(event.clone())),
         }
@@ -116,7 +116,7 @@ impl Reporter {
     /// Waits until there is room for more events.
     pub(crate) async fn room(&self) {
         match self {
-            Self::Person(lines) | Self::Json(lines) => lines.room().await,
+            Self::Person(printer) | Self::Json(printer) => printer.room().await,
             Self::Channel(_) => {}
         }
     }
@@ -124,13 +124,13 @@ impl Reporter {
     /// Waits until all events are written, if their reader reads them.
     pub(crate) async fn flush(&self) {
         match self {
-            Self::Person(lines) | Self::Json(lines) => lines.flush().await,
+            Self::Person(printer) | Self::Json(printer) => printer.flush().await,
             Self::Channel(_) => {}
         }
     }
 }
 
-fn report_to_person(event: &Event, lines: &Lines) {
+fn report_to_person(event: &Event, printer: &Printer) {
     match event {
         Event::Start {
             run,
@@ -139,14 +139,14 @@ fn report_to_person(event: &Event, lines: &Lines) {
             ..
         } => output::note(&format!("{run} on {runtime}: {isolation}")),
         Event::Result(record) => match (record.status, &record.result, &record.error) {
-            (RecordStatus::Success, Some(text), _) => lines.push(text.clone()),
+            (RecordStatus::Success, Some(text), _) => printer.push(text.clone()),
             (RecordStatus::Success, None, _) => {}
             (RecordStatus::Error, _, error) => {
                 let error = error.as_deref().unwrap_or("it gave no reason");
                 output::note(&format!("error: the agent failed: {error}"));
             }
         },
-        Event::Request(asked) => show_request(asked, lines),
+        Event::Request(asked) => show_request(asked, printer),
         Event::Warning { message } => output::note(&format!("warning: {message}")),
         Event::Progress(_) | Event::Stopped { .. } => {}
         // The error itself is printed by `main_impl`, for all commands alike.
@@ -155,12 +155,12 @@ fn report_to_person(event: &Event, lines: &Lines) {
 }
 
 /// What the agent says on its way goes where its answers go.
-fn show_request(asked: &Asked, lines: &Lines) {
+fn show_request(asked: &Asked, printer: &Printer) {
     match &asked.request {
-        Request::Message { text, .. } => lines.push(text.clone()),
+        Request::Message { text, .. } => printer.push(text.clone()),
         Request::File { text, .. } => {
             if let Some(text) = text {
-                lines.push(text.clone());
+                printer.push(text.clone());
             }
             if let Some(file) = &asked.file {
                 output::note(&format!("the agent sends {}", file.display()));

@@ -27,16 +27,16 @@ pub(crate) fn data_line(text: &str) {
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
-/// Lines of a run, written by a thread of their own: a reader that stops reading
+/// The lines of a run, written by a thread of their own: a reader that stops reading
 /// holds up neither the run's clocks nor a signal.
 #[derive(Clone, Debug)]
-pub(crate) struct Lines {
+pub(crate) struct Printer {
     queue: mpsc::UnboundedSender<String>,
     /// Bytes that wait for the reader.
     waiting: watch::Sender<usize>,
 }
 
-impl Lines {
+impl Printer {
     pub(crate) fn start() -> Self {
         let (queue, mut lines) = mpsc::unbounded_channel::<String>();
         let (waiting, _) = watch::channel(0);

@@ -68,7 +68,7 @@ impl Store {
         })
     }
 
-    /// A receiver that changes with each commit.
+    /// A receiver that changes with each commit that changes something.
     pub(crate) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
     }
@@ -175,7 +175,9 @@ fn work(
         for job in batch {
             job.settle(failed.clone());
         }
-        committed.send_modify(|count| *count += 1);
+        // Reading changes nothing, and must not wake who waits for a change.
+        let changes = connection.total_changes();
+        committed.send_if_modified(|seen| std::mem::replace(seen, changes) != changes);
     }
     orders
 }

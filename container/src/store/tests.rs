@@ -198,3 +198,17 @@ async fn old_results_are_forgotten_and_dead_letters_are_not() {
     assert!(store.find(done).await.unwrap().is_none());
     assert!(store.find(dead).await.unwrap().is_some());
 }
+
+/// A reader that waits for the next event would otherwise wake itself for ever.
+#[tokio::test]
+async fn reading_wakes_nobody() {
+    let (_folder, store) = open();
+    let mut commits = store.commits();
+    submit(&store, r#"{"prompt":"a"}"#).await;
+    commits.changed().await.unwrap();
+    // The thread is through with a request when it answers the next one.
+    for _ in 0..2 {
+        let _ = store.events(0, None).await.unwrap();
+    }
+    assert!(!commits.has_changed().unwrap());
+}
