@@ -143,7 +143,7 @@ install_packages() {
 
 install_cargo_deny() {
     [ "$(cargo deny --version 2>/dev/null)" = "cargo-deny $CARGO_DENY_VERSION" ] ||
-        cargo install --locked --root "$CACHE/tools" "cargo-deny@$CARGO_DENY_VERSION"
+        cargo install --debug --locked --root "$CACHE/tools" "cargo-deny@$CARGO_DENY_VERSION"
 }
 
 start_engine() {
