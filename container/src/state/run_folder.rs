@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use drawbridge_shared::env;
@@ -273,10 +273,33 @@ impl DeadRun {
 fn remove(path: &Path, record: &RunRecord) {
     let folders = [Some(path), record.short_folder.as_deref()];
     for folder in folders.into_iter().flatten() {
-        if let Err(error) = fs::remove_dir_all(folder)
+        if let Err(error) = remove_tree(folder)
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!("cannot remove {}: {error}", folder.display());
         }
     }
+}
+
+/// Removes a folder and all in it. What an agent made read-only, as the module
+/// cache of Go is, is made writable first; the agent is gone by now.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_folders(folder)?;
+            fs::remove_dir_all(folder)
+        }
+        done => done,
+    }
+}
+
+pub(super) fn open_folders(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_folders(&entry.path())?;
+        }
+    }
+    Ok(())
 }

@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use drawbridge_shared::ids::RunId;
@@ -158,4 +159,25 @@ fn a_process_is_not_mistaken_for_a_later_one_with_its_id() {
     assert!(me.is_alive());
     let started = me.started + 1;
     assert!(!ProcessRef { started, ..me }.is_alive());
+}
+
+/// Root can remove a folder whatever its mode, so the modes are looked at.
+#[test]
+fn what_an_agent_made_read_only_can_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = folder.path().join("cache/module");
+    fs::create_dir_all(&closed).unwrap();
+    std::os::unix::fs::symlink("/", closed.join("link")).unwrap();
+    for folder in [&closed, closed.parent().unwrap()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+    }
+    run_folder::open_folders(folder.path()).unwrap();
+    assert_eq!(
+        closed.metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    assert_ne!(
+        Path::new("/").metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
 }

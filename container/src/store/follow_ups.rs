@@ -127,9 +127,12 @@ pub(super) fn hand_on(
     }))
 }
 
+/// A message as text; its attachments are in the group's folder.
 fn text(json: &str) -> Option<String> {
-    match serde_json::from_str(json) {
-        Ok(HostMessage::Message { text, .. }) => Some(text),
-        _ => None,
-    }
+    let Ok(HostMessage::Message { text, attachments }) = serde_json::from_str(json) else {
+        return None;
+    };
+    let names = attachments.iter().map(|file| file.path.display());
+    let lines = names.map(|name| format!("\n[Attached file: {name}]"));
+    Some(text + &lines.collect::<String>())
 }

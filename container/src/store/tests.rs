@@ -120,8 +120,12 @@ async fn follow_ups_that_came_too_late_are_a_submission_of_their_own() {
     )
     .await;
     store.claim(id).await.unwrap();
-    for text in ["one", "two", "three"] {
-        let message = HostMessage::text(text.to_owned());
+    for message in [
+        r#"{"type":"message","text":"one"}"#,
+        r#"{"type":"message","text":"two","attachments":[{"path":"in/a.pdf"}]}"#,
+        r#"{"type":"message","text":"three"}"#,
+    ] {
+        let message: HostMessage = serde_json::from_str(message).unwrap();
         assert!(store.add_follow_up(id, &message).await.unwrap());
     }
     let first = store.undelivered(id).await.unwrap()[0].id;
@@ -130,7 +134,7 @@ async fn follow_ups_that_came_too_late_are_a_submission_of_their_own() {
     let next = store.finish(id, 1, &done).await.unwrap().unwrap();
     let claim = store.claim(next.id).await.unwrap().unwrap();
     let submission = Submission::parse(&claim.input).unwrap();
-    assert_eq!(submission.prompt, "two\nthree");
+    assert_eq!(submission.prompt, "two\n[Attached file: in/a.pdf]\nthree");
     assert_eq!(submission.settings["model"], "m");
     let message = HostMessage::text("late".to_owned());
     assert!(!store.add_follow_up(id, &message).await.unwrap());
