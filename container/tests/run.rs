@@ -6,6 +6,8 @@
 mod callers;
 #[path = "run/faults.rs"]
 mod faults;
+#[path = "run/host.rs"]
+mod host;
 #[path = "run/requests.rs"]
 mod requests;
 #[path = "run/serve.rs"]
@@ -365,24 +367,6 @@ fn unknown_names_are_refused_with_the_accepted_ones() {
 }
 
 #[test]
-fn the_host_runs_without_our_environment_and_says_what_it_is() {
-    let bench = Bench::new("answer");
-    let args = [
-        "--runtime",
-        "host",
-        "--agent",
-        "command",
-        "--",
-        "/usr/bin/env",
-    ];
-    let ended = bench.run(&args);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.err.contains("NOT isolated"), "{ended:?}");
-    assert!(!ended.out.contains(KEY), "{ended:?}");
-    bench.assert_nothing_is_left();
-}
-
-#[test]
 fn the_configuration_file_is_read_and_shown_with_its_source() {
     let bench = Bench::new("answer");
     let config = |text: &str| fs::write(bench.path("cwd/drawbridge.toml"), text).unwrap();
@@ -402,58 +386,4 @@ fn the_configuration_file_is_read_and_shown_with_its_source() {
     bench.run(&[]).assert_error(2, "unknown field `rum`");
     config("not toml");
     bench.run(&[]).assert_error(2, "drawbridge.toml line 1");
-}
-
-/// Runs a shell script as the agent on this machine.
-fn on_the_host(bench: &Bench, flags: &[&str], script: &str) -> Ended {
-    let command = ["--runtime", "host", "--agent", "command"];
-    let program = ["--", "/bin/bash", "-c", script];
-    bench.run(&[&command, flags, &program].concat())
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn on_the_host_the_agent_writes_to_its_own_folders_only() {
-    let bench = Bench::new("answer");
-    let outside = bench.path("outside");
-    let script = format!(
-        "echo mine > own && echo mine > \"$TMPDIR/own\" && echo mine > \"$HOME/own\" && \
-         echo all own; echo theirs > {} || echo refused",
-        outside.display()
-    );
-    let ended = on_the_host(&bench, &[], &script);
-    assert!(ended.out.contains("all own\nrefused"), "{ended:?}");
-    assert!(!outside.exists());
-    on_the_host(&bench, &["--no-sandbox"], &script);
-    assert!(outside.exists(), "the script is right");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn on_the_host_secrets_and_the_launcher_cannot_be_read() {
-    let bench = Bench::new("answer");
-    fs::create_dir(bench.path("cwd/.ssh")).unwrap();
-    for secret in [".env", ".ssh/id_ed25519", "plain"] {
-        fs::write(bench.path("cwd").join(secret), "TOP=SECRET").unwrap();
-    }
-    let cwd = bench.path("cwd").display().to_string();
-    let script = format!(
-        "PATH=/usr/bin:/bin; cd {cwd}; cat .env .ssh/id_ed25519 && echo bad; cat plain; \
-         grep -l {KEY} /proc/[0-9]*/environ && echo worse; true"
-    );
-    let ended = on_the_host(&bench, &[], &script);
-    assert_eq!(ended.out.trim(), "TOP=SECRET", "{ended:?}");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn on_the_host_only_the_proxy_can_be_reached() {
-    let bench = Bench::new("answer");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let script = format!("(echo > /dev/tcp/127.0.0.1/{port}) && echo reached || echo refused");
-    let ended = on_the_host(&bench, &["--no-sandbox"], &script);
-    assert_eq!(ended.out.trim(), "reached", "{ended:?}");
-    let ended = on_the_host(&bench, &[], &script);
-    assert_eq!(ended.out.trim(), "refused", "{ended:?}");
 }

@@ -8,4 +8,6 @@ mod fairness;
 mod program;
 mod protocols;
 mod smuggling;
+mod streams;
 mod support;
+mod upgrades;
