@@ -155,7 +155,12 @@ fn what_it_cannot_do_is_said(setting: Setting) {
     assert_eq!(ended.code, 0, "{}", ended.err);
     let archives = launcher.group("g").join("workspace/conversations");
     let archives = drawbridge_tests::launcher::files_below(&archives);
-    assert_eq!(!archives.is_empty(), abilities.archives, "{archives:?}");
+    assert_eq!(
+        !archives.is_empty(),
+        abilities.archives,
+        "{archives:?}: {}",
+        ended.err
+    );
 }
 
 /// Neither as a command, which `/init` is to most agents, nor as a file to read.

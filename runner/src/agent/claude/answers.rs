@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::wire::{self, PRE_COMPACT};
 use crate::agent::AgentSpec;
@@ -14,6 +14,11 @@ use crate::archive::Archive;
 
 /// How long an archive may take; less than Claude Code waits for it.
 const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a transcript does not grow when it is taken to be whole: Claude Code
+/// writes down what it has said a moment after saying it.
+const QUIET: Duration = Duration::from_millis(300);
+/// How long a transcript may go on growing before it is archived as it is.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(4);
 /// Requests of Claude Code that are being worked on.
 const MAX_ANSWERS: usize = 8;
 
@@ -67,6 +72,7 @@ impl Answers {
         let answer = wire::answer(&request.request_id, &json!({}));
         let answers = self.sender.clone();
         tokio::spawn(async move {
+            let _ = timeout(SETTLE_DEADLINE, settle(Path::new(&transcript))).await;
             let saving = spawn_blocking(move || archive.save(Path::new(&transcript), &session));
             match timeout(ARCHIVE_DEADLINE, saving).await {
                 Ok(Ok(Ok(Some(path)))) => tracing::info!("archived as {}", path.display()),
@@ -77,5 +83,18 @@ impl Answers {
             // The process may have ended meanwhile.
             let _ = answers.send(answer).await;
         });
+    }
+}
+
+/// Waits until a file has something in it and has stopped growing.
+async fn settle(file: &Path) {
+    let mut before = 0;
+    loop {
+        sleep(QUIET).await;
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        if size > 0 && size == before {
+            return;
+        }
+        before = size;
     }
 }
