@@ -11,6 +11,9 @@ use crate::agent::{Activity, AgentEvent};
 
 /// How long an agent may be silent; NanoClaw's limit.
 pub(crate) const USUAL_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Longest silence, whatever the run's document or a tool call says: the model
+/// chooses a tool's limit, and must not switch the watchdog off with it.
+const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// What a tool may take beyond its own limit, to be ended and reported.
 const TOOL_MARGIN: Duration = Duration::from_secs(60);
 /// How long an interrupted turn may take to end.
@@ -105,8 +108,8 @@ impl Watchdog {
         let tools = self.tools.values().filter_map(|tool| tool.limit);
         let longest = tools
             .max()
-            .map_or(Duration::ZERO, |limit| limit + TOOL_MARGIN);
-        self.last_sign + self.limit.max(longest)
+            .map_or(Duration::ZERO, |limit| limit.saturating_add(TOOL_MARGIN));
+        self.last_sign + self.limit.max(longest).min(LONGEST_SILENCE)
     }
 
     /// The deadline has passed while the agent was working.
@@ -152,6 +155,15 @@ mod tests {
         assert_eq!(dog.deadline(), start + MINUTE);
         dog.event(&AgentEvent::Activity(Activity::Other), start + MINUTE / 2);
         assert_eq!(dog.deadline(), start + MINUTE / 2 + MINUTE);
+    }
+
+    #[test]
+    fn no_limit_switches_the_watchdog_off() {
+        let start = Instant::now();
+        let mut dog = Watchdog::new(Duration::MAX, start);
+        assert_eq!(dog.deadline(), start + LONGEST_SILENCE);
+        dog.event(&tool("endless", Some(Duration::MAX)), start);
+        assert_eq!(dog.deadline(), start + LONGEST_SILENCE);
     }
 
     #[test]
