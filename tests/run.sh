@@ -231,16 +231,16 @@ install_agent() {
 
 # Debian would start them as services, which no test asks for.
 install_peers() {
-    local policy=/usr/sbin/policy-rc.d missing=()
+    local missing=()
     command -v nginx >/dev/null || missing+=(nginx-light)
     command -v haproxy >/dev/null || missing+=(haproxy)
     [ "${#missing[@]}" -gt 0 ] || return 0
-    if [ -e "$policy" ]; then
-        policy=
-    else
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod +x "$policy"
-        trap 'rm -f "$policy"' EXIT
+    # Global, as the trap runs when the function has ended.
+    POLICY=/usr/sbin/policy-rc.d
+    if [ ! -e "$POLICY" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+        chmod +x "$POLICY"
+        trap 'rm -f "$POLICY"' EXIT
     fi
     apt-get update
     apt-get install --yes --no-install-recommends "${missing[@]}"
