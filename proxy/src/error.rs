@@ -159,6 +159,7 @@ impl Refusal {
         match self {
             Self::TooManyConcurrent
             | Self::TooFast { .. }
+            | Self::AuditUnavailable
             | Self::UploadStalled
             | Self::UploadBroken { .. } => true,
             _ => self.fault() == Fault::Upstream,

@@ -156,12 +156,8 @@ fn show(session: &Session) -> Value {
 }
 
 fn audit(shared: &Shared, action: &'static str, session: &str, run: &str) {
-    if let Some(permit) = shared
-        .telemetry
-        .audit()
-        .and_then(|audit| audit.permit().ok())
-    {
-        permit.write(Event::Session {
+    if let Some(audit) = shared.telemetry.audit() {
+        audit.note(Event::Session {
             action,
             session: session.to_owned(),
             run: run.to_owned(),

@@ -11,12 +11,21 @@
 //! A request takes a [`Permit`] before anything of it is forwarded. When the
 //! file cannot be written, or the writer falls behind, there is none, and the
 //! request is refused: no audit, no service.
+//!
+//! A full disk passes. The writer keeps the records of requests that were in
+//! flight, removes what it could not write to its end, and tries again every
+//! second; when all of it is written, and the anchor, there are permits again.
+//! Only a disk that does not keep what it took (`fdatasync` fails) ends the
+//! service until a restart: nobody could say which records are lost.
 
 mod chain;
+mod file;
 mod verify;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
@@ -63,6 +72,11 @@ pub enum Event {
     },
     /// The proxy ended in good order.
     Closed,
+    /// For so long the file could not be written, and requests were refused.
+    Interrupted {
+        /// From the first write that failed to this record.
+        seconds: u64,
+    },
     /// A request ended, however it did.
     Request(Box<crate::telemetry::Record>),
     /// A session was issued, revoked or has expired.
@@ -85,6 +99,7 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     queue: mpsc::Sender<Message>,
+    is_interrupted: Arc<AtomicBool>,
 }
 
 /// The file cannot take another record.
@@ -104,15 +119,35 @@ impl AuditLog {
     /// continue what its anchor says.
     pub fn open(path: PathBuf, fsync: Fsync) -> Result<Self, OpenError> {
         let (queue, messages) = mpsc::channel(QUEUE_RECORDS);
-        Writer::open(path, fsync)?.start(messages)?;
-        Ok(Self { queue })
+        let writer = Writer::open(path, fsync)?;
+        let is_interrupted = Arc::clone(writer.is_interrupted());
+        writer.start(messages)?;
+        Ok(Self {
+            queue,
+            is_interrupted,
+        })
     }
 
     /// Reserves room for one record.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none, or the file cannot be written at the moment.
     pub fn permit(&self) -> Result<Permit, AuditUnavailable> {
+        if self.is_interrupted.load(Ordering::Acquire) {
+            return Err(AuditUnavailable);
+        }
+        self.reserve()
+    }
+
+    /// Records what happens whether it can be written now or only later, such
+    /// as the end of a session. It is lost if the queue is full.
+    pub fn note(&self, event: Event) {
+        if let Ok(permit) = self.reserve() {
+            permit.write(event);
+        }
+    }
+
+    fn reserve(&self) -> Result<Permit, AuditUnavailable> {
         let permit = self.queue.clone().try_reserve_owned();
         permit.map(Permit).map_err(|_| AuditUnavailable)
     }

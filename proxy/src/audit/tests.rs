@@ -260,6 +260,54 @@ async fn without_a_writer_there_is_no_permit() {
     permit.write(event(1));
 }
 
+/// What may pass is waited for, and nothing of what was served is lost.
+#[tokio::test]
+async fn while_the_file_cannot_be_written_there_is_no_permit() {
+    let (folder, path) = ten_records().await;
+    let log = AuditLog::open(path.clone(), Fsync::Never).unwrap();
+    let (served, in_flight) = (log.permit().unwrap(), log.permit().unwrap());
+    let away = folder.path().join("away");
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    served.write(event(1));
+    until(|| log.permit().is_err()).await;
+    in_flight.write(event(2));
+    log.note(event(3));
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    until(|| log.permit().is_ok()).await;
+    log.permit().unwrap().write(event(4));
+    log.close(DEADLINE).await.unwrap();
+    // Ten, opened, three events and the interruption, one more, closed.
+    assert_eq!(verify_one(&path).unwrap().records, 17);
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.matches("\"kind\":\"interrupted\"").count(), 1);
+}
+
+/// A proxy that ends is not kept by a disk that stays full.
+#[tokio::test]
+async fn a_log_that_cannot_be_written_still_ends() {
+    let (folder, path) = ten_records().await;
+    let log = AuditLog::open(path.clone(), Fsync::Never).unwrap();
+    let permit = log.permit().unwrap();
+    fs::rename(&path, folder.path().join("away")).unwrap();
+    fs::create_dir(&path).unwrap();
+    permit.write(event(1));
+    until(|| log.permit().is_err()).await;
+    log.close(DEADLINE).await.unwrap_err();
+    let away = folder.path().join("away");
+    AuditLog::open(away, Fsync::Never).expect("its file is free");
+}
+
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_queue_gives_no_permit() {
     let (_folder, path) = ten_records().await;
@@ -277,12 +325,7 @@ async fn records_are_synced_in_time() {
     let (_folder, path) = ten_records().await;
     let log = AuditLog::open(path.clone(), Fsync::Interval(Duration::from_millis(5))).unwrap();
     log.permit().unwrap().write(event(1));
-    let in_time = async {
-        while anchor_of(&path).seq < 12 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, in_time).await.unwrap();
+    until(|| anchor_of(&path).seq >= 12).await;
 }
 
 #[test]

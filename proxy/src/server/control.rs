@@ -128,9 +128,9 @@ impl Shared {
         } else {
             tracing::error!("not reloaded: {detail}");
         }
-        if let Some(permit) = self.telemetry.audit().and_then(|audit| audit.permit().ok()) {
+        if let Some(audit) = self.telemetry.audit() {
             let detail = detail.clone();
-            permit.write(Event::Reloaded { detail });
+            audit.note(Event::Reloaded { detail });
         }
         detail
     }

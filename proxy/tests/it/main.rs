@@ -5,6 +5,7 @@ mod attacks;
 mod credentials;
 mod exchange;
 mod fairness;
+mod full_disk;
 mod program;
 mod protocols;
 mod smuggling;

@@ -8,15 +8,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::{Client, KEY, Upstream};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_credential-proxy");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_credential-proxy");
 
 /// A running `credential-proxy` in a folder of its own.
-struct Running {
-    child: Child,
-    folder: tempfile::TempDir,
-    address: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) address: SocketAddr,
     health: SocketAddr,
-    log: BufReader<std::process::ChildStderr>,
+    pub(crate) log: BufReader<std::process::ChildStderr>,
 }
 
 impl Running {
@@ -26,7 +26,7 @@ impl Running {
     }
 
     /// Starts it by a command that is given its arguments.
-    fn start_by(mut command: Command, folder: tempfile::TempDir, config: &str) -> Self {
+    pub(crate) fn start_by(mut command: Command, folder: tempfile::TempDir, config: &str) -> Self {
         std::fs::write(folder.path().join("drawbridge.toml"), config).unwrap();
         let mut child = command
             .args([
@@ -66,13 +66,13 @@ impl Running {
         run(&mut command)
     }
 
-    fn issue(&self, args: &[&str]) -> serde_json::Value {
+    pub(crate) fn issue(&self, args: &[&str]) -> serde_json::Value {
         let (is_done, text) = self.admin(&[&["session", "issue"], args].concat());
         assert!(is_done, "{text}");
         serde_json::from_str(&text).unwrap()
     }
 
-    fn get(&self, path: &str, token: &str) -> u16 {
+    pub(crate) fn get(&self, path: &str, token: &str) -> u16 {
         let mut client = Client::new(TcpStream::connect(self.address).unwrap());
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
         client.send(request).answer().status
@@ -94,7 +94,7 @@ fn command(folder: &Path) -> Command {
     command_of(PROGRAM, folder)
 }
 
-fn command_of(program: &str, folder: &Path) -> Command {
+pub(crate) fn command_of(program: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -105,7 +105,7 @@ fn command_of(program: &str, folder: &Path) -> Command {
 }
 
 /// The rest of the first log line that has this text.
-fn wait_for(log: &mut impl BufRead, text: &str) -> String {
+pub(crate) fn wait_for(log: &mut impl BufRead, text: &str) -> String {
     loop {
         let mut line = String::new();
         assert!(
@@ -119,7 +119,7 @@ fn wait_for(log: &mut impl BufRead, text: &str) -> String {
 }
 
 /// Whether the command succeeded, and everything it printed.
-fn run(command: &mut Command) -> (bool, String) {
+pub(crate) fn run(command: &mut Command) -> (bool, String) {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -141,7 +141,7 @@ fn run(command: &mut Command) -> (bool, String) {
     (child.wait().unwrap().success(), out + &err)
 }
 
-fn config(upstream: &Upstream) -> String {
+pub(crate) fn config(upstream: &Upstream) -> String {
     let url = upstream.url();
     let credential = "credential = { source = \"environment\", variable = \"FAKE_KEY\" }";
     format!(
