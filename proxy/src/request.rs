@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -176,7 +176,9 @@ fn prepare(
     head.headers.insert(HOST, route.host_header().clone());
     scrub::request_identity(&mut head.headers);
     if let Some(protocol) = protocol {
-        upgrade::request(&mut head.headers, protocol);
+        upgrade::ask(&mut head.headers, protocol);
+    } else {
+        head.headers.remove(SEC_WEBSOCKET_PROTOCOL);
     }
     route.inject(secret, head)
 }
@@ -282,7 +284,7 @@ impl Forwarded {
         completion.head(head.status);
         scrub::scrub_head(&mut head, &patterns);
         if let Some(protocol) = self.protocol {
-            upgrade::request(&mut head.headers, protocol);
+            upgrade::switch(&mut head.headers, protocol);
         }
         let exchange = Exchange::new(self.lease, self.upload, self.admission, None, completion);
         let relay = upgrade::relay(client, upstream, patterns, self.idle, exchange);

@@ -18,10 +18,16 @@ use tokio::time::{Instant, sleep_until};
 use crate::body::Exchange;
 use crate::scrub::{Patterns, Scrubber};
 
+mod subprotocol;
+
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// The longest that both sides may take to switch once they agreed.
 const SWITCH_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the end of what the upstream sends may be held back because a secret
+/// may begin with it. Who waits for the last byte of a message would wait for ever.
+const HOLD: Duration = Duration::from_millis(20);
 
 /// The protocol that a request asks to switch to. `h2c` is an offer that may be
 /// ignored, and HTTP/2 is to be had with prior knowledge.
@@ -35,8 +41,14 @@ pub(crate) fn requested(head: &Parts) -> Option<HeaderValue> {
     is_upgrade.then(|| protocol.clone())
 }
 
-/// Asks the next hop for the same switch, after hop-by-hop headers were removed.
-pub(crate) fn request(headers: &mut HeaderMap, protocol: HeaderValue) {
+/// Asks the upstream for the same switch, after hop-by-hop headers were removed.
+pub(crate) fn ask(headers: &mut HeaderMap, protocol: HeaderValue) {
+    subprotocol::remove_credentials(headers);
+    switch(headers, protocol);
+}
+
+/// Grants the client the switch that the upstream has granted.
+pub(crate) fn switch(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
 }
@@ -89,21 +101,21 @@ async fn copy_both(
     let session = exchange.session().cloned();
     let is_revoked = || session.as_ref().is_some_and(|session| session.is_revoked());
     let bytes_in = exchange.completion.bytes_in().clone();
-    let up = copy(client_reads, upstream_writes, &activity, |bytes| {
+    let up = copy(client_reads, upstream_writes, &activity, |piece| {
+        let bytes = piece.into_bytes();
         bytes_in.add(bytes.len());
-        (!is_revoked()).then_some(bytes)
+        (!is_revoked()).then_some((bytes, false))
     });
     let mut scrubber = Scrubber::new(patterns);
     let completion = &mut exchange.completion;
-    let down = copy(upstream_reads, client_writes, &activity, |bytes| {
-        // The last piece is empty: then nothing is held back any more.
-        let shown = if bytes.is_empty() {
-            scrubber.finish()
-        } else {
-            scrubber.push(bytes)
+    let down = copy(upstream_reads, client_writes, &activity, |piece| {
+        let shown = match piece {
+            Piece::Data(bytes) => scrubber.push(bytes),
+            Piece::Pause => scrubber.release(),
+            Piece::End => scrubber.finish(),
         };
         completion.add_bytes_out(shown.len());
-        (!is_revoked()).then_some(shown)
+        (!is_revoked()).then_some((shown, scrubber.can_release()))
     });
     tokio::select! {
         done = async { tokio::try_join!(up, down) } => match done {
@@ -115,23 +127,54 @@ async fn copy_both(
     }
 }
 
-/// Copies in one direction, each piece through `pass`, which may refuse it; at
-/// the end it is given an empty piece.
+/// What one side sends.
+enum Piece {
+    Data(Bytes),
+    /// Nothing for as long as bytes may be held back.
+    Pause,
+    End,
+}
+
+impl Piece {
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Data(bytes) => bytes,
+            Self::Pause | Self::End => Bytes::new(),
+        }
+    }
+}
+
+/// Copies in one direction, each piece through `pass`, which may refuse it, and
+/// says whether it holds something back that a pause lets go.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     activity: &Cell<Instant>,
-    mut pass: impl FnMut(Bytes) -> Option<Bytes>,
+    mut pass: impl FnMut(Piece) -> Option<(Bytes, bool)>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut is_holding = false;
     loop {
-        let read = from.read(&mut buffer).await?;
-        activity.set(Instant::now());
-        let shown = pass(Bytes::copy_from_slice(&buffer[..read]));
-        let shown = shown.ok_or(io::ErrorKind::PermissionDenied)?;
+        let read = from.read(&mut buffer);
+        let read = if is_holding {
+            tokio::time::timeout(HOLD, read).await.ok()
+        } else {
+            Some(read.await)
+        };
+        let piece = match read.transpose()? {
+            None => Piece::Pause,
+            Some(0) => Piece::End,
+            Some(read) => Piece::Data(Bytes::copy_from_slice(&buffer[..read])),
+        };
+        let is_end = matches!(piece, Piece::End);
+        if !matches!(piece, Piece::Pause) {
+            activity.set(Instant::now());
+        }
+        let (shown, holds) = pass(piece).ok_or(io::ErrorKind::PermissionDenied)?;
+        is_holding = holds;
         to.write_all(&shown).await?;
         to.flush().await?;
-        if read == 0 {
+        if is_end {
             return to.shutdown().await;
         }
     }

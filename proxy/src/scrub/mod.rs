@@ -44,7 +44,7 @@ pub const MASK: u8 = b'*';
 /// Masks the secrets in one stream of bytes that comes in pieces of any size.
 ///
 /// The joined output depends on the joined input alone, never on how it was
-/// split. A piece is passed on at once, without copying where nothing is found;
+/// split, unless [`Scrubber::release`] is used. A piece is passed on at once, without copying where nothing is found;
 /// only its last bytes stay behind, and only those that are the beginning of a
 /// pattern. At most one byte less than the longest pattern is held.
 #[derive(Debug)]
@@ -53,6 +53,10 @@ pub struct Scrubber {
     held: Held,
 }
 
+/// The most bytes of a beginning that [`Scrubber::release`] shows, which is less
+/// than the public prefixes of vendors' keys (`sk-ant-`, `sk-proj-`, `ghp_`).
+const MOST_RELEASED: usize = 4;
+
 /// The end of the stream so far: the beginning of a pattern, as it came in and
 /// as it will go out. They differ where an occurrence that is already complete
 /// overlaps one that may be beginning.
@@ -60,6 +64,8 @@ pub struct Scrubber {
 struct Held {
     seen: Vec<u8>,
     shown: Vec<u8>,
+    /// So many of the first ones have gone out already.
+    released: usize,
 }
 
 impl Scrubber {
@@ -69,6 +75,7 @@ impl Scrubber {
         let held = Held {
             seen: Vec::new(),
             shown: Vec::new(),
+            released: 0,
         };
         Self { patterns, held }
     }
@@ -95,7 +102,11 @@ impl Scrubber {
     }
 
     fn mask(&mut self, chunk: &[u8]) -> Bytes {
-        let Held { seen, shown } = &mut self.held;
+        let Held {
+            seen,
+            shown,
+            released,
+        } = &mut self.held;
         seen.extend_from_slice(chunk);
         shown.extend_from_slice(chunk);
         let kept = self
@@ -105,21 +116,58 @@ impl Scrubber {
         let kept = Held {
             seen: seen.split_off(out),
             shown: shown.split_off(out),
+            released: released.saturating_sub(out),
         };
-        Bytes::from(std::mem::replace(&mut self.held, kept).shown)
+        std::mem::replace(&mut self.held, kept).into_shown()
     }
 
     /// Returns what is still held: the stream has ended, so nothing can
     /// complete it any more.
     #[must_use]
     pub fn finish(&mut self) -> Bytes {
-        Bytes::from(std::mem::take(&mut self.held).shown)
+        std::mem::take(&mut self.held).into_shown()
+    }
+
+    /// Whether [`Self::release`] would show something.
+    #[must_use]
+    pub fn can_release(&self) -> bool {
+        let (held, released) = (self.held.seen.len(), self.held.released);
+        held > released && held <= self.patterns.harmless().min(MOST_RELEASED)
+    }
+
+    /// Returns held bytes although the stream goes on, for a reader who waits
+    /// for them and will not make it go on before: the end of a message that by
+    /// chance is how a secret begins. Only a short beginning goes out, of four
+    /// bytes and no more than a quarter of the shortest pattern.
+    ///
+    /// What was released is still remembered as the beginning that it may be.
+    /// If a secret follows, all of it but those few bytes is masked, however
+    /// often and whenever this is called; see `SECURITY.md`.
+    #[must_use]
+    pub fn release(&mut self) -> Bytes {
+        if !self.can_release() {
+            return Bytes::new();
+        }
+        let shown = Bytes::copy_from_slice(&self.held.shown[self.held.released..]);
+        self.held.released = self.held.seen.len();
+        shown
     }
 
     /// How many bytes came in that have not gone out.
     #[must_use]
     pub const fn held(&self) -> usize {
-        self.held.seen.len()
+        self.held.seen.len() - self.held.released
+    }
+}
+
+impl Held {
+    /// What of it has not gone out.
+    fn into_shown(mut self) -> Bytes {
+        if self.released == 0 {
+            return Bytes::from(self.shown);
+        }
+        let released = self.released.min(self.shown.len());
+        Bytes::from(self.shown.split_off(released))
     }
 }
 

@@ -92,6 +92,11 @@ impl Patterns {
         self.shared.patterns.is_empty()
     }
 
+    /// How many first bytes of a pattern tell too little of it to matter.
+    pub(super) fn harmless(&self) -> usize {
+        self.shared.shortest / 4
+    }
+
     /// Calls `found` with start and end of each occurrence, of those that begin
     /// at one place with the longest. Returns the length of the longest end of
     /// `bytes` that is the beginning of a pattern, but not a whole one.

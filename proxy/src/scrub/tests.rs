@@ -14,6 +14,8 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+mod release;
+
 const SECRET: &[u8] = b"sk-ant-fake-CANARY-0123456789";
 
 fn patterns(texts: &[&[u8]]) -> Patterns {
