@@ -58,6 +58,8 @@ pub(crate) enum Refusal {
     TooFast { retry_after: Duration },
     #[error("the session's budget of {0} tokens is used up")]
     OverBudget(&'static str),
+    #[error("what is left of the session's budget of {0} tokens is reserved by requests in flight")]
+    BudgetReserved(&'static str),
     #[error("the upstream cannot be reached")]
     Unreachable { detail: String },
     #[error("the upstream ended the connection before it answered")]
@@ -86,9 +88,10 @@ impl Refusal {
             Self::UploadStalled => StatusCode::REQUEST_TIMEOUT,
             Self::WrongHost => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyConcurrent | Self::TooFast { .. } | Self::OverBudget(_) => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Self::TooManyConcurrent
+            | Self::TooFast { .. }
+            | Self::OverBudget(_)
+            | Self::BudgetReserved(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoCredential { .. } | Self::CredentialOutage { .. } | Self::AuditUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -128,6 +131,7 @@ impl Refusal {
             Self::TooManyConcurrent => "too many requests in flight",
             Self::TooFast { .. } => "over the request rate",
             Self::OverBudget(_) => "over the token budget",
+            Self::BudgetReserved(_) => "token budget reserved",
             Self::Unreachable { .. } => "upstream unreachable",
             Self::UpstreamClosed { .. } => "upstream closed the connection",
             Self::FirstByteTimeout(_) => "upstream did not answer in time",
@@ -159,6 +163,7 @@ impl Refusal {
         match self {
             Self::TooManyConcurrent
             | Self::TooFast { .. }
+            | Self::BudgetReserved(_)
             | Self::AuditUnavailable
             | Self::UploadStalled
             | Self::UploadBroken { .. } => true,

@@ -129,7 +129,9 @@ async fn answer(
     let secret = route.secret().await?;
 
     let path_start = head.uri.path().len() - path.len();
-    let protocol = upgrade::requested(&head);
+    // What is said over another protocol could not be charged to a budget.
+    let is_counted = admission.as_ref().is_some_and(Admission::counts_tokens);
+    let protocol = upgrade::requested(&head).filter(|_| !is_counted);
     check_early_bytes(client, protocol.as_ref())?;
     prepare(&mut head, path_start, route, &secret, protocol.clone())?;
     let (body, upload) = RequestBody::new(body, cap, completion.bytes_in().clone());

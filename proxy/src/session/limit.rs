@@ -7,14 +7,49 @@ use std::time::{Duration, Instant};
 use super::{Session, SessionLimits};
 use crate::error::Refusal;
 
+/// What a request is taken to cost as long as it has not told, of input and of
+/// output, unless one of its session has cost more. Agents let a model write
+/// about as much in one answer unless they are told otherwise.
+const EXPECTED_TOKENS: u64 = 32_000;
+
 /// Counters of one session.
 #[derive(Debug)]
 pub(crate) struct Usage {
     in_flight: AtomicU32,
     requests: AtomicU64,
-    input_tokens: AtomicU64,
-    output_tokens: AtomicU64,
+    input: Tokens,
+    output: Tokens,
     rate: Option<Mutex<Bucket>>,
+}
+
+/// Tokens of one kind that a session has used.
+#[derive(Debug, Default)]
+struct Tokens {
+    spent: AtomicU64,
+    /// The most that one request cost.
+    largest: AtomicU64,
+}
+
+impl Tokens {
+    fn add(&self, tokens: u64) {
+        self.largest.fetch_max(tokens, Ordering::Relaxed);
+        self.spent.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    fn is_used_up(&self, limit: Option<u64>) -> bool {
+        limit.is_some_and(|limit| self.spent.load(Ordering::Relaxed) >= limit)
+    }
+
+    /// Whether a budget has room beside what is in flight. What an answer will
+    /// cost is known at its end only, so without this, requests that begin
+    /// together would each spend the whole rest. To one that is alone belongs
+    /// whatever is left.
+    fn has_room(&self, limit: Option<u64>, in_flight: u32) -> bool {
+        let expected = self.largest.load(Ordering::Relaxed).max(EXPECTED_TOKENS);
+        let reserved = expected.saturating_mul(u64::from(in_flight));
+        let taken = self.spent.load(Ordering::Relaxed).saturating_add(reserved);
+        in_flight == 0 || limit.is_none_or(|limit| taken < limit)
+    }
 }
 
 impl Usage {
@@ -22,8 +57,8 @@ impl Usage {
         Self {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
-            input_tokens: AtomicU64::new(0),
-            output_tokens: AtomicU64::new(0),
+            input: Tokens::default(),
+            output: Tokens::default(),
             rate: limits
                 .requests_per_minute
                 .map(|limit| Mutex::new(Bucket::full(limit))),
@@ -43,14 +78,14 @@ impl Usage {
     /// Input and output tokens used so far.
     pub(crate) fn tokens(&self) -> (u64, u64) {
         (
-            self.input_tokens.load(Ordering::Relaxed),
-            self.output_tokens.load(Ordering::Relaxed),
+            self.input.spent.load(Ordering::Relaxed),
+            self.output.spent.load(Ordering::Relaxed),
         )
     }
 
     pub(crate) fn add_tokens(&self, input: u64, output: u64) {
-        self.input_tokens.fetch_add(input, Ordering::Relaxed);
-        self.output_tokens.fetch_add(output, Ordering::Relaxed);
+        self.input.add(input);
+        self.output.add(output);
     }
 }
 
@@ -67,18 +102,29 @@ impl Admission {
     /// A limit is reached; the request is not counted then.
     pub(crate) fn admit(session: Arc<Session>) -> Result<Self, Refusal> {
         let limits = session.spec.limits;
-        let (input, output) = session.usage.tokens();
-        if limits.input_tokens.is_some_and(|limit| input >= limit) {
-            return Err(Refusal::OverBudget("input"));
-        }
-        if limits.output_tokens.is_some_and(|limit| output >= limit) {
-            return Err(Refusal::OverBudget("output"));
-        }
-        let before = session.usage.in_flight.fetch_add(1, Ordering::Relaxed);
+        // A request that is not in flight any more was charged before.
+        let before = session.usage.in_flight.fetch_add(1, Ordering::Acquire);
         // From here on, dropping the admission takes the request back.
         let admission = Self { session };
+        let Usage { input, output, .. } = &admission.session.usage;
+        let budgets = [
+            ("input", input, limits.input_tokens),
+            ("output", output, limits.output_tokens),
+        ];
+        let used_up = budgets
+            .iter()
+            .find(|(_, used, limit)| used.is_used_up(*limit));
+        if let Some((name, ..)) = used_up {
+            return Err(Refusal::OverBudget(name));
+        }
         if limits.concurrent.is_some_and(|limit| before >= limit) {
             return Err(Refusal::TooManyConcurrent);
+        }
+        let full = budgets
+            .iter()
+            .find(|(_, used, limit)| !used.has_room(*limit, before));
+        if let Some((name, ..)) = full {
+            return Err(Refusal::BudgetReserved(name));
         }
         if let Some(rate) = &admission.session.usage.rate {
             let mut bucket = rate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,11 +136,17 @@ impl Admission {
         requests.fetch_add(1, Ordering::Relaxed);
         Ok(admission)
     }
+
+    /// Whether what the request costs has to be read from its answer.
+    pub(crate) fn counts_tokens(&self) -> bool {
+        let limits = &self.session.spec.limits;
+        limits.input_tokens.is_some() || limits.output_tokens.is_some()
+    }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.session.usage.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.session.usage.in_flight.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -150,6 +202,26 @@ mod tests {
         bucket
             .take(start + Duration::from_millis(1002))
             .unwrap_err();
+    }
+
+    /// How many requests that have not told their cost get in at once.
+    fn admitted_at_once(tokens: &Tokens, limit: u64) -> usize {
+        let limit = Some(limit);
+        let in_flight = (0..1000).take_while(|n| tokens.has_room(limit, *n));
+        in_flight.count()
+    }
+
+    #[test]
+    fn requests_at_once_share_what_is_left_of_a_budget() {
+        let tokens = Tokens::default();
+        for (limit, count) in [(1, 1), (32_000, 1), (32_001, 2), (200_000, 7)] {
+            assert_eq!(admitted_at_once(&tokens, limit), count, "{limit}");
+        }
+        tokens.add(150_000);
+        assert_eq!(admitted_at_once(&tokens, 200_000), 1);
+        // One was larger than expected, so the next ones may be.
+        assert_eq!(admitted_at_once(&tokens, 500_000), 3);
+        assert!(tokens.is_used_up(Some(150_000)) && !tokens.is_used_up(Some(150_001)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod attacks;
+mod budgets;
 mod credentials;
 mod exchange;
 mod fairness;
