@@ -26,6 +26,7 @@ pub(crate) mod connection;
 pub(crate) mod control;
 pub(crate) mod listener;
 mod quota;
+mod stall;
 mod stream;
 pub(crate) mod wire;
 pub(crate) mod worker;

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use super::client_io::{ClientIo, First};
 use super::listener::{Acceptor, Socket};
+use super::stall::{Stall, StreamExecutor};
 use super::stream::Stream;
 use super::wire::{MAX_HEAD_BYTES, MAX_HEADERS, WireGuard};
 use super::worker::{ConnectionCount, Worker};
 use crate::chain;
 use crate::config::Deadlines;
-use crate::executor::LocalExecutor;
 use crate::request::{self, Client};
 use crate::session::{ListenerId, Origin};
 
@@ -101,22 +101,42 @@ async fn serve(
         let client = client.clone();
         move |guard| TokioIo::new(ClientIo::new(stream, first, guard, &client, &deadlines))
     };
-    let service = service_fn(move |request| {
-        let (worker, client) = (Rc::clone(&worker), client.clone());
-        async move { Ok::<_, Infallible>(request::serve(worker, client, request).await) }
-    });
     let ends = (closed, draining);
     let ended = if first.is_http2() {
-        let connection = http2().serve_connection(io(WireGuard::passing()), service);
-        until_closed(connection, ends, |connection| {
+        let streams = StreamExecutor::default();
+        let idle = {
+            let streams = streams.clone();
+            async move {
+                streams.idle(deadlines.keep_alive).await;
+                deadlines.idle
+            }
+        };
+        let connection = http2(streams.clone()).serve_connection(
+            io(WireGuard::passing()),
+            service_fn(move |request| {
+                let (worker, client) = (Rc::clone(&worker), client.clone());
+                let stall = Stall::new(deadlines.idle);
+                streams.expect(&stall);
+                async move {
+                    let answer = request::serve(worker, client, request).await;
+                    Ok::<_, Infallible>(stall.watch(answer))
+                }
+            }),
+        );
+        until_closed(connection, ends, idle, |connection| {
             connection.graceful_shutdown()
         })
         .await
     } else {
+        let service = service_fn(move |request| {
+            let (worker, client) = (Rc::clone(&worker), client.clone());
+            async move { Ok::<_, Infallible>(request::serve(worker, client, request).await) }
+        });
         let connection = http1(&deadlines)
             .serve_connection(io(WireGuard::new()), service)
             .with_upgrades();
-        until_closed(connection, ends, |connection| {
+        // The library itself closes one that is silent between two requests.
+        until_closed(connection, ends, std::future::pending(), |connection| {
             connection.graceful_shutdown()
         })
         .await
@@ -127,20 +147,28 @@ async fn serve(
 }
 
 /// Runs a connection to its end, which is asked for when listener or proxy
-/// close.
+/// close, or when it is `idle`, which says how long the end may take then.
 async fn until_closed<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     (mut closed, mut draining): (watch::Receiver<()>, watch::Receiver<()>),
+    idle: impl Future<Output = Duration>,
     shut_down: impl Fn(Pin<&mut C>),
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
-    tokio::select! {
+    let limit = tokio::select! {
         ended = connection.as_mut() => return ended,
-        _ = closed.changed() => {}
-        _ = draining.changed() => {}
-    }
+        _ = closed.changed() => None,
+        _ = draining.changed() => None,
+        limit = idle => Some(limit),
+    };
     shut_down(connection.as_mut());
-    connection.await
+    match limit {
+        None => connection.await,
+        Some(limit) => {
+            let ended = tokio::time::timeout(limit, connection);
+            ended.await.unwrap_or(Ok(()))
+        }
+    }
 }
 
 fn http1(deadlines: &Deadlines) -> http1::Builder {
@@ -154,8 +182,8 @@ fn http1(deadlines: &Deadlines) -> http1::Builder {
     builder
 }
 
-fn http2() -> http2::Builder<LocalExecutor> {
-    let mut builder = http2::Builder::new(LocalExecutor);
+fn http2(streams: StreamExecutor) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)

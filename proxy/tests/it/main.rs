@@ -10,6 +10,7 @@ mod full_disk;
 mod program;
 mod protocols;
 mod smuggling;
+mod stalled;
 mod streams;
 mod support;
 mod upgrades;
