@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
 
-use crate::config::{Key, TypedSettings};
+use crate::config::{ConfigCommand, Key, TypedSettings};
 use crate::dead_letter::DeadLetterCommand;
 use crate::demo::DemoArgs;
 use crate::doctor::DoctorArgs;
@@ -58,22 +58,10 @@ pub(crate) enum Command {
     },
     /// Remove what killed runs left behind.
     Clean,
-    /// Look at the configuration.
+    /// Look at the configuration, or change it.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Show each value and where it comes from.
-    Show {
-        #[command(flatten)]
-        settings: Box<SettingArgs>,
-        /// Print one JSON object.
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -92,8 +80,8 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
     /// Program that answers what the agent asks for: one request as JSON on its
     /// standard input, the answer as JSON on its standard output.
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) on_request: Option<PathBuf>,
+    #[arg(long, value_name = "PROGRAM|none")]
+    on_request: Option<String>,
     /// JSON file with the groups and scheduled tasks that the host has.
     #[arg(long, value_name = "FILE")]
     pub(crate) snapshot: Option<PathBuf>,
@@ -103,6 +91,19 @@ pub(crate) struct RunArgs {
     /// others, what to start instead of their usual program.
     #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<String>,
+}
+
+impl TypedSettings for RunArgs {
+    fn typed(&self, key: Key) -> Option<&str> {
+        match key {
+            Key::OnRequest => self.on_request.as_deref(),
+            key => self.settings.typed(key),
+        }
+    }
+
+    fn mounts(&self) -> Vec<&str> {
+        self.settings.mounts()
+    }
 }
 
 /// Settings that the configuration file and the environment can also give.
@@ -169,12 +170,14 @@ pub(crate) struct SettingArgs {
 }
 
 impl TypedSettings for SettingArgs {
-    fn mounts(&self) -> &[String] {
-        &self.mount
+    fn mounts(&self) -> Vec<&str> {
+        self.mount.iter().map(String::as_str).collect()
     }
 
     fn typed(&self, key: Key) -> Option<&str> {
         let value = match key {
+            // Only commands that start agents have it.
+            Key::OnRequest => return None,
             Key::Sandbox => return self.no_sandbox.then_some("off"),
             Key::Runtime => &self.runtime,
             Key::Agent => &self.agent,

@@ -1,6 +1,6 @@
 //! The commands that are only a few lines long.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use drawbridge_proxy::config::{ConfigFile, Environment, ProxyConfig};
 use drawbridge_shared::exit::Exit;
@@ -10,15 +10,14 @@ use drawbridge_shared::protocol::AgentKind;
 #[cfg(target_os = "linux")]
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
-use crate::cli::{ConfigCommand, RunArgs, SettingArgs};
-use crate::config::{Layers, RunSettings, Shown, Source, TypedSettings};
+use crate::cli::RunArgs;
+use crate::config::{Layers, RunSettings, ServeSettings, Shown, Source, TypedSettings};
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
 use crate::follow_ups;
 use crate::ipc::{self, Handler, Responder};
-use crate::launch::{Request, launch};
+use crate::launch::{Request, launch, require_mountable};
 use crate::mounts::MountRequest;
-use crate::serve::ServeArgs;
 use crate::state::State;
 use crate::submission::{Overlay, Submission};
 use crate::{block_on, credentials, orphans, output};
@@ -64,18 +63,28 @@ pub(crate) fn settle(flags: &dyn TypedSettings) -> Result<(RunSettings, Result<P
     Ok((settings, proxy))
 }
 
-fn observe() -> Result<Environment> {
-    Environment::observe().context(|| Error::not_started("the working directory cannot be read"))
+pub(crate) fn observe() -> Result<Environment> {
+    let environment = Environment::observe()
+        .context(|| Error::not_started("the working directory cannot be read"))?;
+    // An agent would tell us what to do.
+    if State::holds(environment.directory())? {
+        let directory = environment.directory().display();
+        return Err(Error::usage(format!(
+            "{directory} is in the state folder, and agents may have written to it"
+        ))
+        .hint("start drawbridge in a folder of your own"));
+    }
+    Ok(environment)
 }
 
 /// `drawbridge.toml`. One that cannot be read stops the command: what it would
 /// have restricted is not known.
-fn find_file(environment: &Environment) -> Result<Option<ConfigFile>> {
+pub(crate) fn find_file(environment: &Environment) -> Result<Option<ConfigFile>> {
     ConfigFile::find(environment).context(|| Error::usage("the configuration is not valid"))
 }
 
 fn request(args: &RunArgs) -> Result<Request> {
-    let (settings, proxy) = settle(&args.settings)?;
+    let (settings, proxy) = settle(args)?;
     let group: Option<GroupName> = args
         .group
         .as_deref()
@@ -92,7 +101,7 @@ fn request(args: &RunArgs) -> Result<Request> {
         })
     });
     Ok(Request {
-        responder: responder(args.on_request.as_ref(), args.json)?,
+        responder: responder(settings.on_request.as_deref(), args.json)?,
         snapshot: snapshot.transpose()?.unwrap_or_default(),
         prompt: follow_ups::read_prompt(&args.prompt)?,
         group,
@@ -104,7 +113,7 @@ fn request(args: &RunArgs) -> Result<Request> {
 }
 
 /// Who answers the agent's requests.
-fn responder(on_request: Option<&PathBuf>, has_program: bool) -> Result<Responder> {
+fn responder(on_request: Option<&Path>, has_program: bool) -> Result<Responder> {
     let Some(program) = on_request else {
         return Ok(if has_program {
             Responder::Program
@@ -115,11 +124,12 @@ fn responder(on_request: Option<&PathBuf>, has_program: bool) -> Result<Responde
     // A name without a folder is looked for in PATH when it is started.
     if program.components().count() > 1 && !program.is_file() {
         let program = program.display();
-        return Err(Error::usage(format!(
-            "--on-request: there is no program {program}"
-        )));
+        return Err(
+            Error::usage(format!("on-request: there is no program {program}"))
+                .hint("`drawbridge config show` tells where the name comes from"),
+        );
     }
-    Ok(Responder::Handler(Handler::new(program.clone())))
+    Ok(Responder::Handler(Handler::new(program.to_owned())))
 }
 
 fn require_program(agent: AgentKind, program: &[String]) -> Result<()> {
@@ -136,12 +146,11 @@ fn require_program(agent: AgentKind, program: &[String]) -> Result<()> {
 }
 
 /// The run of a submission, with the configuration as it is at this moment.
-pub(crate) fn request_of(submission: &Submission, args: &ServeArgs) -> Result<Request> {
-    let serve = &args.settings;
+pub(crate) fn request_of(submission: &Submission, serve: &dyn TypedSettings) -> Result<Request> {
     let (settings, proxy) = settle(&Overlay { submission, serve })?;
     require_program(settings.agent, &submission.program)?;
     Ok(Request {
-        responder: responder(args.on_request.as_ref(), true)?,
+        responder: responder(settings.on_request.as_deref(), true)?,
         prompt: submission.prompt.clone(),
         group: submission.group.clone(),
         program: submission.program.clone(),
@@ -150,10 +159,23 @@ pub(crate) fn request_of(submission: &Submission, args: &ServeArgs) -> Result<Re
     })
 }
 
+/// Refuses what no run could be started with, before there is one.
+pub(crate) fn require_startable(serve: &dyn TypedSettings) -> Result<()> {
+    let (settings, credentials) = settle(serve)?;
+    responder(settings.on_request.as_deref(), true)?;
+    credentials.map(drop)
+}
+
 /// Refuses what could never start, whatever the engine and the network do.
-pub(crate) fn require_runnable(submission: &Submission, serve: &SettingArgs) -> Result<()> {
+pub(crate) fn require_runnable(
+    submission: &Submission,
+    serve: &dyn TypedSettings,
+    state: &State,
+) -> Result<()> {
     let (settings, _) = settle(&Overlay { submission, serve })?;
-    require_program(settings.agent, &submission.program)
+    require_program(settings.agent, &submission.program)?;
+    // `serve` knows of no main group.
+    require_mountable(&settings.mounts, state, false)
 }
 
 /// `drawbridge clean`.
@@ -169,30 +191,7 @@ pub(crate) fn clean() -> Result<Exit> {
     })
 }
 
-/// `drawbridge config`.
-pub(crate) fn config(command: &ConfigCommand) -> Result<Exit> {
-    let ConfigCommand::Show { settings, json } = command;
-    let environment = observe()?;
-    let file = find_file(&environment)?;
-    let (_, shown) = resolve(&**settings, &environment, file.as_ref())?;
-    if *json {
-        let values: serde_json::Map<_, _> = shown.iter().map(as_json).collect();
-        output::data_line(&serde_json::Value::Object(values).to_string());
-    } else {
-        for Shown { key, value, source } in shown {
-            output::data_line(&format!("{key} = {value:?}  # {source}"));
-        }
-    }
-    Ok(Exit::Success)
-}
-
-fn as_json(shown: &Shown) -> (String, serde_json::Value) {
-    let source = shown.source.to_string();
-    let value = serde_json::json!({ "value": shown.value, "source": source });
-    (shown.key.to_owned(), value)
-}
-
-fn resolve(
+pub(crate) fn resolve(
     flags: &dyn TypedSettings,
     environment: &Environment,
     file: Option<&ConfigFile>,
@@ -200,10 +199,10 @@ fn resolve(
     let (mut settings, mut shown) = RunSettings::resolve(&Layers {
         flags,
         environment: &|name| environment.variable(name).map(str::to_owned),
-        file: file.and_then(|file| Some((file.path.as_path(), file.run.as_ref()?))),
+        file,
     })?;
     let mut add = |mount: MountRequest, source: Source| {
-        let key = "mount";
+        let key = "mount".to_owned();
         let value = mount.to_string();
         shown.push(Shown { key, value, source });
         settings.mounts.push(mount);
@@ -211,14 +210,14 @@ fn resolve(
     // Flags add to what the file has.
     if let Some(file) = file {
         for mount in MountRequest::from_tables(&file.path, &file.mounts)? {
-            add(mount, Source::File(file.path.clone()));
+            add(mount, Source::File(file.path.clone(), None));
         }
     }
     for text in flags.mounts() {
-        add(
-            MountRequest::from_flag(text)?,
-            Source::Flag("--mount".to_owned()),
-        );
+        let source = Source::Flag("--mount".to_owned());
+        add(MountRequest::from_flag(text)?, source);
     }
+    let (_, of_serve) = ServeSettings::of_file(file)?;
+    shown.extend(of_serve);
     Ok((settings, shown))
 }

@@ -3,12 +3,15 @@
 //! A flag wins over the environment, which wins over the file. What nobody
 //! knows is an error, so that a misspelt limit is not a missing one.
 
+mod command;
+mod edit;
 mod key;
+mod layers;
+mod serve;
 mod value;
 
-use std::fmt::{self, Display};
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use drawbridge_shared::protocol::AgentKind;
@@ -18,42 +21,15 @@ use crate::mounts::MountRequest;
 use crate::spec::{ByteSize, Cpus, ImageRef, Protection, User, UserChoice};
 
 use value::{
-    parse, parse_file_size, parse_model, parse_named, parse_pids, parse_time_limit, parse_waived,
+    parse, parse_file_size, parse_model, parse_named, parse_on_request, parse_pids,
+    parse_time_limit, parse_waived,
 };
 
-pub(crate) use key::Key;
+pub(crate) use command::{ConfigCommand, command};
+pub(crate) use key::{Key, ServeKey};
+pub(crate) use layers::{Layers, Shown, Source, TypedSettings};
+pub(crate) use serve::{ServeSettings, TypedServe};
 pub(crate) use value::{NetworkChoice, RuntimeChoice, SandboxChoice};
-
-/// What the user typed on the command line.
-pub(crate) trait TypedSettings {
-    /// The value of `--key`, if it was given.
-    fn typed(&self, key: Key) -> Option<&str>;
-
-    /// The values of `--mount`.
-    fn mounts(&self) -> &[String] {
-        &[]
-    }
-}
-
-/// Where a value comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
-    Default,
-    File(PathBuf),
-    Variable(String),
-    Flag(String),
-}
-
-impl Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Variable(name) => write!(f, "${name}"),
-            Self::Flag(name) => f.write_str(name),
-        }
-    }
-}
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
@@ -83,21 +59,8 @@ pub(crate) struct RunSettings {
     pub(crate) user: UserChoice,
     /// What it sees of this machine beside its own folders.
     pub(crate) mounts: Vec<MountRequest>,
-}
-
-/// One line of `config show`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) key: &'static str,
-    pub(crate) value: String,
-    pub(crate) source: Source,
-}
-
-/// The three places a setting can come from.
-pub(crate) struct Layers<'a> {
-    pub(crate) flags: &'a dyn TypedSettings,
-    pub(crate) environment: &'a dyn Fn(&str) -> Option<String>,
-    pub(crate) file: Option<(&'a Path, &'a toml::Table)>,
+    /// Program that answers what the agent asks for.
+    pub(crate) on_request: Option<PathBuf>,
 }
 
 /// Settings that this program gives itself.
@@ -125,10 +88,25 @@ impl RunSettings {
     /// Settles all settings, and tells where each comes from.
     pub(crate) fn resolve(layers: &Layers<'_>) -> Result<(Self, Vec<Shown>)> {
         layers.refuse_unknown_keys()?;
+        // A wrong value for another agent is found now, not when that one runs.
+        for name in layers.file.iter().flat_map(|file| file.agents.keys()) {
+            let other = [(Key::Agent, name.as_str())];
+            let file = Layers {
+                flags: &Fixed(&other),
+                environment: &|_| None,
+                ..*layers
+            };
+            Self::settle(&file)?;
+        }
+        Self::settle(layers)
+    }
+
+    fn settle(layers: &Layers<'_>) -> Result<(Self, Vec<Shown>)> {
         let mut shown = Vec::new();
-        let mut get = |key, default: &str| layers.get(key, default, &mut shown);
+        let agent = layers.agent(AgentKind::Claude)?;
+        let mut get = |key, default: &str| layers.get(key, default, agent, &mut shown);
         let runtime = get(Key::Runtime, "auto")?.read(parse_named)?;
-        let agent: AgentKind = get(Key::Agent, "claude")?.read(parse_named)?;
+        let agent = get(Key::Agent, AgentKind::Claude.name())?.read(parse_named)?;
         let settings = Self {
             runtime,
             agent,
@@ -148,6 +126,7 @@ impl RunSettings {
             file_size: get(Key::FileSize, "16g")?.read(parse_file_size)?,
             user: get(Key::User, "caller")?.read(parse)?,
             mounts: Vec::new(),
+            on_request: get(Key::OnRequest, "none")?.read(parse_on_request)?,
         };
         Ok((settings, shown))
     }
@@ -170,83 +149,6 @@ pub(crate) fn default_image(agent: AgentKind) -> String {
         AgentKind::Builtin | AgentKind::Acp | AgentKind::Command => "builtin",
     };
     format!("drawbridge/{name}:{}", env!("CARGO_PKG_VERSION"))
-}
-
-/// A value as text, with its place for the error message.
-struct Found {
-    key: Key,
-    text: String,
-    source: Source,
-}
-
-impl Found {
-    fn read<T>(self, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T> {
-        parse(&self.text).map_err(|rule| {
-            let (name, text) = (self.key.name(), &self.text);
-            let place = match &self.source {
-                Source::Flag(flag) => flag.clone(),
-                Source::Variable(variable) => format!("environment variable {variable}"),
-                Source::File(path) => format!("{}: key {name:?} in [run]", path.display()),
-                Source::Default => format!("default of {name:?}"),
-            };
-            Error::usage(format!("{place}: value {text:?} is not valid"))
-                .hint(format!("accepted is {rule}"))
-        })
-    }
-}
-
-impl Layers<'_> {
-    fn get(&self, key: Key, default: &str, shown: &mut Vec<Shown>) -> Result<Found> {
-        let (text, source) = self
-            .find(key)?
-            .unwrap_or_else(|| (default.to_owned(), Source::Default));
-        shown.push(Shown {
-            key: key.name(),
-            value: text.clone(),
-            source: source.clone(),
-        });
-        Ok(Found { key, text, source })
-    }
-
-    fn find(&self, key: Key) -> Result<Option<(String, Source)>> {
-        if let Some(text) = self.flags.typed(key) {
-            let source = Source::Flag(format!("--{}", key.name()));
-            return Ok(Some((text.to_owned(), source)));
-        }
-        if let Some(text) = (self.environment)(&key.variable()) {
-            return Ok(Some((text, Source::Variable(key.variable()))));
-        }
-        let Some((path, table)) = self.file else {
-            return Ok(None);
-        };
-        let Some(value) = table.get(key.name()) else {
-            return Ok(None);
-        };
-        let text = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Float(number) => number.to_string(),
-            toml::Value::Boolean(truth) => truth.to_string(),
-            other => {
-                let (path, name) = (path.display(), key.name());
-                let kind = other.type_str();
-                return Err(Error::usage(format!(
-                    "{path}: key {name:?} in [run] is a {kind}, not a single value"
-                )));
-            }
-        };
-        Ok(Some((text, Source::File(path.to_owned()))))
-    }
-
-    fn refuse_unknown_keys(&self) -> Result<()> {
-        let Some((path, table)) = self.file else {
-            return Ok(());
-        };
-        Key::require_known(table.keys(), |name| {
-            let path = path.display();
-            Error::usage(format!("{path}: unknown key {name:?} in [run]"))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::state::{RunFolder, State};
 use endpoint::Endpoint;
 use mounts::View;
 
-pub(crate) use mounts::ShownMount;
+pub(crate) use mounts::{ShownMount, require_mountable};
 
 /// How long requests that are under way may go on after the agent has ended.
 const PROXY_DRAIN: Duration = Duration::from_secs(2);

@@ -82,7 +82,7 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Interrupt(args) => serve::interrupt(&args),
         Command::DeadLetter { command } => dead_letter::command(&command),
         Command::Clean => commands::clean(),
-        Command::Config { command } => commands::config(&command),
+        Command::Config { command } => config::command(&command),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

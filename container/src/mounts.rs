@@ -106,7 +106,7 @@ pub(crate) struct CheckedMount {
     pub(crate) source: PathBuf,
     /// What was checked under that name; held open, so that its inode number
     /// cannot be given to another file.
-    _handle: OwnedFd,
+    handle: OwnedFd,
     pub(crate) id: FileId,
     /// In the container.
     pub(crate) target: PathBuf,
@@ -126,6 +126,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) allowlist: Option<&'a Path>,
     /// Folders of ours; neither they nor what holds them is mounted.
     pub(crate) private: &'a [PathBuf],
+    /// Where this program looks for its configuration and for `.env`.
+    pub(crate) here: &'a Path,
     /// Whether the run's group is the main one.
     pub(crate) is_main: bool,
 }
@@ -136,6 +138,25 @@ impl Rules<'_> {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
+        let (mut mounts, allowlist) = self.admit(requests)?;
+        for mount in mounts.iter_mut().filter(|mount| mount.is_folder) {
+            let hidden = walk::hidden_below(&mount.handle, allowlist.names(), true);
+            let unreadable =
+                || Error::usage(format!("{} cannot be mounted", mount.source.display()));
+            mount.hidden = hidden.context(unreadable)?;
+        }
+        Ok(mounts)
+    }
+
+    /// Refuses what may not be mounted, without a look at what is below it.
+    pub(crate) fn require(&self, requests: &[MountRequest]) -> Result<()> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        self.admit(requests).map(drop)
+    }
+
+    fn admit(&self, requests: &[MountRequest]) -> Result<(Vec<CheckedMount>, Allowlist)> {
         let path = self.allowlist.ok_or_else(|| {
             Error::usage("nothing may be mounted: HOME is not set, so there is no allowlist")
         })?;
@@ -152,7 +173,7 @@ impl Rules<'_> {
             }
             mounts.push(mount);
         }
-        Ok(mounts)
+        Ok((mounts, allowlist))
     }
 
     fn check_one(&self, request: &MountRequest, allowlist: &Allowlist) -> Result<CheckedMount> {
@@ -177,10 +198,12 @@ impl Rules<'_> {
                     .hint(format!("add one to allowedRoots in {list}")),
             );
         }
-        if request.access == Access::Write
-            && let Some(why) = allowlist.refuses_writing(&source, self.is_main)
-        {
-            return Err(refused(format!("it may not be written to: {why}")));
+        if request.access == Access::Write {
+            let why = allowlist.refuses_writing(&source, self.is_main);
+            let why = why.map(str::to_owned);
+            if let Some(why) = why.or_else(|| self.refuses_writing(&source)) {
+                return Err(refused(format!("it may not be written to: {why}")));
+            }
         }
         let handle = walk::open_plain(&source).context(unreadable)?;
         let is_folder = match walk::kind(&handle).context(unreadable)? {
@@ -192,19 +215,24 @@ impl Rules<'_> {
                 ));
             }
         };
-        let hidden = match is_folder {
-            true => walk::hidden_below(&handle, allowlist.names(), true).context(unreadable)?,
-            false => Vec::new(),
-        };
         Ok(CheckedMount {
             id: FileId::of(&handle).context(unreadable)?,
             target: target(&request.place, &source).map_err(refused)?,
             access: request.access,
-            _handle: handle,
+            handle,
             source,
             is_folder,
-            hidden,
+            hidden: Vec::new(),
         })
+    }
+
+    /// An agent that can write where we read our configuration decides what the
+    /// next command does on this machine.
+    fn refuses_writing(&self, source: &Path) -> Option<String> {
+        let file = drawbridge_proxy::config::FILE_NAME;
+        self.here
+            .starts_with(source)
+            .then(|| format!("the next command would read {file} and .env in it"))
     }
 
     /// Keeps the system's places and ours out of every container.

@@ -34,12 +34,14 @@ pub(crate) use client::{
 pub(crate) use connection::Client;
 pub(crate) use settings::ServeArgs;
 
+use crate::config::ServeSettings;
 use crate::error::{Context, Error, Result};
 use crate::interrupt::Interrupts;
 use crate::state::State;
 use crate::store::Store;
 use crate::{block_on, commands, output};
 use hub::Hub;
+use settings::Setup;
 use token::Token;
 
 /// Name of the database in `serve`'s folder.
@@ -52,21 +54,24 @@ pub(crate) fn command(args: ServeArgs) -> Result<Exit> {
     commands::hide_memory();
     block_on(async {
         // An unreadable configuration is found out before anybody relies on us.
-        let (_, credentials) = commands::settle(&args.settings)?;
-        drop(credentials?);
+        let file = commands::find_file(&commands::observe()?)?;
+        let (settings, _) = ServeSettings::resolve(&args, file.as_ref())?;
+        let setup = Setup::new(settings, args.settings);
+        commands::require_startable(&setup)?;
         let state = State::open()?;
         let _lock = lock(&state)?;
-        LocalSet::new().run_until(serve(state, args)).await
+        LocalSet::new()
+            .run_until(serve(state, setup, args.stdio))
+            .await
     })
 }
 
-async fn serve(state: State, args: ServeArgs) -> Result<Exit> {
+async fn serve(state: State, setup: Setup, has_stdio: bool) -> Result<Exit> {
     let mut signals =
         Interrupts::watch(None).context(|| Error::infrastructure("cannot watch for signals"))?;
     let folder = state.serve_folder();
     let store = Store::open(&folder.join(QUEUE))?;
-    let has_stdio = args.stdio;
-    let hub = Arc::new(Hub::new(store, state, args));
+    let hub = Arc::new(Hub::new(store, state, setup));
     recovery::recover(&hub).await?;
 
     let token = Token::make(&folder)

@@ -67,6 +67,14 @@ impl State {
         Self::at(root)
     }
 
+    /// Whether a path is in the state folder of this user, where agents write.
+    pub(crate) fn holds(path: &Path) -> Result<bool> {
+        let root = root(|name| std::env::var_os(name).filter(|value| !value.is_empty()))?;
+        let (root, path) = (fs::canonicalize(root), fs::canonicalize(path));
+        // A folder that is not there holds nothing.
+        Ok(root.is_ok_and(|root| path.is_ok_and(|path| path.starts_with(root))))
+    }
+
     /// Opens the state folder at a given place.
     pub(crate) fn at(root: PathBuf) -> Result<Self> {
         let failed = || {

@@ -91,6 +91,10 @@ pub(crate) struct Submission {
     /// Settings that differ from those of `serve`, by the names of `[run]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, String>,
+    /// What the agent sees of this machine beside what `serve` shows to all, as
+    /// `--mount` has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<String>,
     /// Program and arguments of the agents `command` and `acp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) program: Vec<String>,
@@ -119,7 +123,8 @@ impl Submission {
             let rule = format!("accepted are 1 to {MAX_KEY} bytes");
             return Err(Error::usage("the key of the submission is not valid").hint(rule));
         }
-        Key::require_known(submission.settings.keys(), |name| {
+        let names = submission.settings.keys();
+        Key::require_known(names, Key::is_for_submissions, |name| {
             Error::usage(format!("the submission has the unknown setting {name:?}"))
         })?;
         Ok(submission)
@@ -138,8 +143,8 @@ impl TypedSettings for Overlay<'_> {
         own.map(String::as_str).or_else(|| self.serve.typed(key))
     }
 
-    // What agents see of this machine is decided by who starts `serve`.
-    fn mounts(&self) -> &[String] {
-        self.serve.mounts()
+    fn mounts(&self) -> Vec<&str> {
+        let own = self.submission.mounts.iter().map(String::as_str);
+        self.serve.mounts().into_iter().chain(own).collect()
     }
 }

@@ -4,6 +4,8 @@
 
 #[path = "run/callers.rs"]
 mod callers;
+#[path = "run/config.rs"]
+mod config;
 #[path = "run/faults.rs"]
 mod faults;
 #[path = "run/host.rs"]
@@ -364,26 +366,4 @@ fn unknown_names_are_refused_with_the_accepted_ones() {
     bench
         .run(&["--agent", "command"])
         .assert_error(2, "-- PROGRAM");
-}
-
-#[test]
-fn the_configuration_file_is_read_and_shown_with_its_source() {
-    let bench = Bench::new("answer");
-    let config = |text: &str| fs::write(bench.path("cwd/drawbridge.toml"), text).unwrap();
-    let show = || {
-        let child = bench.command(&["config", "show", "--cpus", "1"]).spawn();
-        bench.end(child.unwrap())
-    };
-    config("[run]\nmemory = '1g'\n");
-    let ended = show();
-    assert!(ended.out.contains("memory = \"1g\"  # "), "{ended:?}");
-    assert!(ended.out.contains("/drawbridge.toml\n"), "{ended:?}");
-    assert!(ended.out.contains("cpus = \"1\"  # --cpus\n"), "{ended:?}");
-    config("[run]\nmemroy = '1g'\n");
-    show().assert_error(2, "unknown key \"memroy\" in [run]");
-    bench.run(&[]).assert_error(2, "accepted keys are runtime,");
-    config("[rum]\n");
-    bench.run(&[]).assert_error(2, "unknown field `rum`");
-    config("not toml");
-    bench.run(&[]).assert_error(2, "drawbridge.toml line 1");
 }

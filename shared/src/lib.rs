@@ -12,4 +12,5 @@ pub mod ids;
 pub mod ipc;
 pub mod json;
 pub mod marker;
+pub mod period;
 pub mod protocol;

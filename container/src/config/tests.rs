@@ -1,3 +1,7 @@
+use std::path::Path;
+
+use drawbridge_proxy::config::ConfigFile;
+
 use super::*;
 
 struct Flags(Vec<(Key, &'static str)>);
@@ -14,14 +18,15 @@ fn resolve(
     environment: &[(&str, &str)],
     file: &str,
 ) -> Result<(RunSettings, Vec<Shown>)> {
-    let table: toml::Table = file.parse().unwrap();
+    let file = format!("[run]\n{file}");
+    let file = ConfigFile::parse(Path::new("/etc/drawbridge.toml"), &file).unwrap();
     RunSettings::resolve(&Layers {
         flags: &Flags(flags),
         environment: &|name| {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
         },
-        file: Some((Path::new("/etc/drawbridge.toml"), &table)),
+        file: Some(&file),
     })
 }
 
@@ -61,6 +66,7 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     mask-secrets = true (default)
     file-size = 16g (default)
     user = caller (default)
+    on-request = none (default)
     "#);
 }
 
@@ -80,7 +86,7 @@ fn unknown_names_are_refused_with_place_and_accepted_values() {
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memroy = '1g'"), @r#"
     /etc/drawbridge.toml: unknown key "memroy" in [run]
-    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout, waive, mask-secrets, file-size, user
+    hint: accepted keys are runtime, agent, image, network, model, memory, cpus, pids, tmp-size, tmp-exec, sandbox, timeout, idle-timeout, waive, mask-secrets, file-size, user, on-request
     "#);
     insta::assert_snapshot!(refusal(vec![], &[], "memory = ['1g']"), @r#"
     /etc/drawbridge.toml: key "memory" in [run] is a array, not a single value

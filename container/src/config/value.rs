@@ -1,9 +1,12 @@
 //! What the values of settings may be.
 
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use drawbridge_shared::period;
 use drawbridge_shared::protocol::AgentKind;
 
 use crate::spec::{ByteSize, Protection};
@@ -112,20 +115,36 @@ pub(super) fn parse_pids(text: &str) -> Result<NonZeroU32, String> {
 
 pub(super) fn parse_time_limit(text: &str) -> Result<Option<Duration>, String> {
     const RULE: &str = "a time from 1s to 30d, such as \"90s\", \"30m\" or \"2h\", or \"none\"";
+    const RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
     if text == "none" {
         return Ok(None);
     }
-    let unit = match text.as_bytes().last() {
-        Some(b's') => 1,
-        Some(b'm') => 60,
-        Some(b'h') => 3600,
-        Some(b'd') => 86_400,
-        _ => return Err(RULE.to_owned()),
-    };
-    let number: Option<u64> = text[..text.len() - 1].parse().ok();
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .filter(|seconds| (1..=30 * 86_400).contains(seconds))
-        .map(|seconds| Some(Duration::from_secs(seconds)))
-        .ok_or_else(|| RULE.to_owned())
+    let time = period::parse(text).filter(|time| RANGE.contains(time));
+    time.map(Some).ok_or_else(|| RULE.to_owned())
+}
+
+/// A time of `serve`, which may be very short or very long.
+pub(super) fn parse_period(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
+    let time = period::parse(text).filter(|time| *time <= LONGEST);
+    time.ok_or_else(|| "a time such as \"200ms\", \"90s\", \"30m\", \"2h\" or \"30d\"".to_owned())
+}
+
+/// A number that may not be zero.
+pub(super) fn parse_count<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "a number from 1".to_owned())
+}
+
+pub(super) fn parse_room(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a number from 0".to_owned())
+}
+
+/// The program that answers requests; `None` for nobody but the caller.
+pub(super) fn parse_on_request(text: &str) -> Result<Option<PathBuf>, String> {
+    match text {
+        "" => Err("a program, or \"none\"".to_owned()),
+        "none" => Ok(None),
+        program => Ok(Some(program.into())),
+    }
 }

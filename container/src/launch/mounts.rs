@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::config::RunSettings;
 use crate::error::{Context, Error, Result};
 use crate::ipc::Snapshot;
-use crate::mounts::{CheckedMount, FileId, Hidden, Rules, place, secrets_in};
+use crate::mounts::{CheckedMount, FileId, Hidden, MountRequest, Rules, place, secrets_in};
 use crate::runtime::Runtime;
 use crate::spec::{Access, Mount, WORKSPACE};
 use crate::state::{Group, RunFolder, State};
@@ -51,16 +51,9 @@ impl View {
         group: &Group,
         snapshot: &Snapshot,
     ) -> Result<Self> {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let home = variable("HOME").map(PathBuf::from);
-        let allowlist = place(variable);
-        let rules = Rules {
-            home: home.as_deref(),
-            allowlist: allowlist.as_deref(),
-            private: &[state.root().to_owned()],
-            is_main: snapshot.is_main(group.name()),
-        };
-        let mut checked = rules.check(&settings.mounts)?;
+        let mut checked = with_rules(state, snapshot.is_main(group.name()), |rules| {
+            rules.check(&settings.mounts)
+        })?;
         let in_workspace = if settings.mask_secrets {
             secrets_in(&group.workspace())?
         } else {
@@ -187,6 +180,33 @@ impl View {
         });
         Ok(all.collect())
     }
+}
+
+/// Refuses mounts that no run of a group like this would get.
+pub(crate) fn require_mountable(
+    mounts: &[MountRequest],
+    state: &State,
+    is_main: bool,
+) -> Result<()> {
+    with_rules(state, is_main, |rules| rules.require(mounts))
+}
+
+/// Does `work` with what mounts are checked against on this machine.
+fn with_rules<T>(
+    state: &State,
+    is_main: bool,
+    work: impl FnOnce(&Rules<'_>) -> Result<T>,
+) -> Result<T> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let home = variable("HOME").map(PathBuf::from);
+    let here = std::env::current_dir().and_then(fs::canonicalize);
+    work(&Rules {
+        home: home.as_deref(),
+        allowlist: place(variable).as_deref(),
+        private: &[state.root().to_owned()],
+        here: &here.context(|| Error::not_started("the working directory cannot be read"))?,
+        is_main,
+    })
 }
 
 /// What Landlock is told about the mounts.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::spec::Access;
 
 /// A folder or file of this machine that the agent is to see.
@@ -63,6 +63,23 @@ impl MountRequest {
         }
         let access = access.unwrap_or(Access::Read);
         Self::new(path, name, same_path, access).or_else(|why| refused(why.to_owned()))
+    }
+
+    /// The same from any working directory.
+    pub(crate) fn absolute(mut self) -> Result<Self> {
+        if self.path.starts_with("~") {
+            return Ok(self);
+        }
+        self.path = std::path::absolute(&self.path)
+            .context(|| Error::usage("the working directory cannot be read"))?;
+        // It is passed on as a text.
+        match self.path.to_str() {
+            Some(path) if !path.contains(':') => Ok(self),
+            _ => {
+                let shown = self.path.display();
+                Err(Error::usage(format!("--mount: {shown} cannot be passed on")).hint(FLAG_RULE))
+            }
+        }
     }
 
     /// Reads the `[[mounts]]` of a configuration file.

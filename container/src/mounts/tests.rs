@@ -53,9 +53,14 @@ impl Machine {
             home: Some(&home),
             allowlist: list.as_deref(),
             private: &[self.path("state")],
+            here: &self.path("home/src/here/deep"),
             is_main: false,
         };
-        rules.check(&requests?)
+        let requests = requests?;
+        let required = rules.require(&requests);
+        let checked = rules.check(&requests);
+        assert!(required.is_ok() || checked.is_err());
+        checked
     }
 
     #[track_caller]
@@ -273,4 +278,22 @@ fn the_same_path_is_refused_where_the_image_has_its_own() {
         source(path).unwrap_err();
     }
     assert_eq!(source("/home/me/src").unwrap(), Path::new("/home/me/src"));
+}
+
+/// What an agent leaves where the next command reads its configuration would be
+/// an order to the host.
+#[test]
+fn where_our_configuration_is_read_no_agent_may_write() {
+    let machine = Machine::new();
+    fs::create_dir_all(machine.path("home/src/here/deep/below")).unwrap();
+    for flag in ["~/src/here:rw", "~/src/here/deep:rw", "~/src:x:rw"] {
+        let refusal = machine.refusal(flag);
+        assert!(
+            refusal.contains("would read drawbridge.toml and .env"),
+            "{refusal}"
+        );
+    }
+    for flag in ["~/src/here", "~/src/here/deep", "~/src/here/deep/below:rw"] {
+        machine.check(&[flag]).unwrap();
+    }
 }

@@ -183,7 +183,7 @@ fn to_value(value: impl Serialize) -> Result<Value> {
 async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Value> {
     let submission = Submission::parse(input)?;
     // What could never start is refused now, while somebody listens.
-    commands::require_runnable(&submission, &hub.args.settings)?;
+    commands::require_runnable(&submission, &hub.setup, &hub.state)?;
     accept(hub, input.to_owned(), &submission).await
 }
 
@@ -194,7 +194,7 @@ async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Resul
     if !hub.shared().queue.has_room(submission.group.as_ref()) {
         return Err(Error::full("the queue is full").hint("try again when some runs have ended"));
     }
-    let RetryPolicy { max_attempts, .. } = hub.args.retry();
+    let RetryPolicy { max_attempts, .. } = hub.setup.retry();
     let store = &hub.store;
     let recorded = store.submit(input, submission, max_attempts.get()).await?;
     if recorded.is_new {

@@ -50,7 +50,7 @@ impl Attempt {
             Ok(submission) => submission,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
-        let request = match commands::request_of(&submission, &self.hub.args) {
+        let request = match commands::request_of(&submission, &self.hub.setup) {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), Observed::default())),
         };

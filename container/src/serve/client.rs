@@ -17,6 +17,7 @@ use crate::cli::SettingArgs;
 use crate::config::{Key, TypedSettings};
 use crate::error::{Context, Error, Result};
 use crate::follow_ups::read_prompt;
+use crate::mounts::MountRequest;
 use crate::submission::{Kind, Stage, Submission, SubmissionId};
 use crate::{block_on, output};
 
@@ -126,6 +127,7 @@ pub(crate) fn submit(args: &SubmitArgs) -> Result<Exit> {
         kind: if args.task { Kind::Task } else { Kind::Message },
         key: args.key.clone(),
         settings: typed(&args.settings),
+        mounts: mounts(&args.settings)?,
         program: args.program.clone(),
         stay_open: args.stay_open,
     };
@@ -150,6 +152,14 @@ fn typed(args: &SettingArgs) -> std::collections::BTreeMap<String, String> {
     let given = Key::ALL.into_iter();
     given
         .filter_map(|key| Some((key.name().to_owned(), args.typed(key)?.to_owned())))
+        .collect()
+}
+
+/// The mounts that were typed, as `serve` finds them from its own folder.
+fn mounts(args: &SettingArgs) -> Result<Vec<String>> {
+    let mounts = args.mounts().into_iter();
+    mounts
+        .map(|text| Ok(MountRequest::from_flag(text)?.absolute()?.to_string()))
         .collect()
 }
 

@@ -92,7 +92,7 @@ fn has_trouble(hub: &Hub) -> bool {
 }
 
 async fn prune(hub: &Hub) {
-    let keep = i64::try_from(hub.args.keep.as_millis()).unwrap_or(i64::MAX);
+    let keep = i64::try_from(hub.setup.keep().as_millis()).unwrap_or(i64::MAX);
     if let Err(error) = hub.store.prune(now_ms().saturating_sub(keep)).await {
         tracing::warn!("old results stay: {}", error.one_line());
     }
@@ -107,7 +107,7 @@ async fn drain(
 ) -> Result<Exit> {
     let live: Vec<Live> = hub.shared().live.values().cloned().collect();
     if !live.is_empty() {
-        let (count, patience) = (live.len(), hub.args.drain.as_secs());
+        let (count, patience) = (live.len(), hub.setup.drain().as_secs());
         output::note(&format!(
             "waiting for {count} runs to end, {patience} s at most; another signal ends them"
         ));
@@ -124,7 +124,7 @@ async fn drain(
     };
     tokio::select! {
         ended = rest(&mut attempts) => return ended.map(|()| Exit::Success),
-        () = sleep(hub.args.drain) => {}
+        () = sleep(hub.setup.drain()) => {}
         () = signals.recv() => {}
     }
     stop_all(hub);
@@ -221,7 +221,7 @@ async fn claimed(
 /// What comes after a failure.
 pub(super) fn after(hub: &Hub, failure: &Failure, claim: &Claim) -> Next {
     let random = random().unwrap_or(1.0);
-    hub.args
+    hub.setup
         .retry()
         .after(failure, claim.attempt, claim.allowed, random)
 }

@@ -9,7 +9,7 @@ use drawbridge_shared::ids::{GroupName, RunId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::settings::ServeArgs;
+use super::settings::Setup;
 use crate::error::{Error, Result};
 use crate::follow_ups::FollowUp;
 use crate::queue::Queue;
@@ -28,7 +28,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) state: State,
-    pub(crate) args: ServeArgs,
+    pub(crate) setup: Setup,
     /// Something changed that the dispatcher has to look at.
     pub(crate) changed: Notify,
     /// No run begins any more.
@@ -79,12 +79,12 @@ pub(crate) struct Live {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Store, state: State, args: ServeArgs) -> Self {
-        let queue = Queue::new(args.limits());
+    pub(crate) fn new(store: Store, state: State, setup: Setup) -> Self {
+        let queue = Queue::new(setup.limits());
         Self {
             store,
             state,
-            args,
+            setup,
             changed: Notify::new(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -104,7 +104,7 @@ impl Hub {
 
     /// Puts a submission into the queue.
     pub(crate) fn enqueue(&self, waiting: Waiting) {
-        let longest = self.args.retry().longest_delay;
+        let longest = self.setup.retry().longest_delay;
         let wait = remaining(waiting.due, now_ms(), longest);
         let (id, group, kind) = (waiting.id, waiting.group, waiting.kind);
         self.shared()

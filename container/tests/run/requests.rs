@@ -26,7 +26,7 @@ impl Bench {
         self.path("state/groups").join(name)
     }
 
-    fn executable(&self, name: &str, script: &str) -> String {
+    pub(super) fn executable(&self, name: &str, script: &str) -> String {
         let path = self.path(name);
         fs::write(&path, format!("#!/bin/bash\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -206,7 +206,7 @@ fn a_handler_answers_in_order_and_its_failure_is_a_refusal() {
         (&json!("g"), &message("one"))
     );
     let ended = bench.run(&["--on-request", "./none"]);
-    ended.assert_error(2, "--on-request: there is no program ./none");
+    ended.assert_error(2, "on-request: there is no program ./none");
 }
 
 #[test]

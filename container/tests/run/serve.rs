@@ -160,3 +160,106 @@ fn what_an_agent_asks_for_is_an_event_and_a_command_answers_it() {
     assert!(told.contains("heard"), "{told}");
     assert_eq!(driver.end(), 0);
 }
+
+#[test]
+fn the_file_sets_serve_up_and_flags_win() {
+    let bench = Bench::new("cannot start");
+    let config = "[serve]\nmax-attempts = 2\nretry-delay = '1h'\nmax-waiting = 0\n";
+    fs::write(bench.path("cwd/drawbridge.toml"), config).unwrap();
+    let mut driver = Driver::start(&bench, &["--runtime", "docker", "--max-waiting", "9"]);
+    driver.submit(&json!({ "prompt": "hi" }));
+    let lines = driver.until("dead");
+    assert_eq!((count(&lines, "attempt"), count(&lines, "retry")), (2, 1));
+    assert_eq!(driver.end(), 0);
+    for (flag, value) in [
+        ("--max-runs", "0"),
+        ("--drain", "soon"),
+        ("--on-request", ""),
+    ] {
+        let child = bench.command(&["serve", flag, value]).spawn().unwrap();
+        bench.end(child).assert_error(2, &format!("{flag}: value"));
+    }
+}
+
+/// The handler of the file answers, until a flag says who does.
+#[test]
+fn the_file_names_the_handler_and_a_submission_cannot() {
+    let request = json!({"type": "message", "chatJid": "g@drawbridge", "text": "half done"});
+    let bench = Bench::new("requests");
+    fs::create_dir(bench.path("bin/requests")).unwrap();
+    fs::write(bench.path("bin/requests/0.json"), request.to_string()).unwrap();
+    let handler = bench.executable("handler", "echo '{\"ok\":true,\"text\":\"by handler\"}'");
+    let config = format!("[run]\non-request = '{handler}'\n");
+    fs::write(bench.path("cwd/drawbridge.toml"), config).unwrap();
+    let ended = bench.run(&["--group", "g"]);
+    assert!(ended.out.contains("by handler"), "{ended:?}");
+
+    let answer_of = |driver: &mut Driver| {
+        driver.submit(&json!({ "prompt": "hi", "group": "g" }));
+        let lines = driver.until("done");
+        let result = lines.iter().find(|line| line["event"]["type"] == "result");
+        result.unwrap()["event"]["result"].to_string()
+    };
+    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    assert!(answer_of(&mut driver).contains("by handler"));
+    let chosen = json!({ "prompt": "hi", "settings": { "on-request": "/bin/true" } });
+    driver.submit(&chosen);
+    let refusal = driver.answer().to_string();
+    assert!(
+        refusal.contains("unknown setting \\\"on-request\\\""),
+        "{refusal}"
+    );
+    assert_eq!(driver.end(), 0);
+
+    // The request that nobody answers is told; see docs/requests.md.
+    let none = ["--runtime", "docker", "--on-request", "none"];
+    let mut driver = Driver::start(&bench, &none);
+    driver.submit(&json!({ "prompt": "hi", "group": "g" }));
+    let lines = driver.until("request");
+    let id = lines.last().unwrap()["event"]["id"].clone();
+    let by_caller = json!({ "id": lines.last().unwrap()["submission"], "request": id, "ok": true, "text": "by caller" });
+    driver.say(&json!({ "answer": by_caller }));
+    let lines = driver.until("done");
+    let result = lines.iter().find(|line| line["event"]["type"] == "result");
+    assert!(result.unwrap().to_string().contains("by caller"));
+    assert_eq!(driver.end(), 0);
+}
+
+/// What the allowlist does not name is refused while the caller listens.
+#[test]
+fn a_submission_names_mounts_within_the_allowlist() {
+    let bench = Bench::new("answer");
+    // Not below /tmp: an image has that path itself.
+    let outside = tempfile::tempdir_in("/var/tmp").unwrap();
+    let app = outside.path().join("app");
+    fs::create_dir(&app).unwrap();
+    let list = bench.path("cwd/.config/drawbridge");
+    fs::create_dir_all(&list).unwrap();
+    let list = list.join("mount-allowlist.json");
+    let allow = |root: &std::path::Path| {
+        let allowed = json!([{ "path": root, "allowReadWrite": false }]);
+        let text =
+            json!({ "allowedRoots": allowed, "blockedPatterns": [], "nonMainReadOnly": false });
+        fs::write(&list, text.to_string()).unwrap();
+    };
+    allow(outside.path());
+    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    let mount = |more: &str| format!("{}{more}", app.display());
+    for (mount, complaint) in [
+        (mount(":rw"), "allowReadWrite is false"),
+        ("/etc".to_owned(), "belongs to the system"),
+        (mount(":a:b"), "one word too many"),
+        ("/home".to_owned(), "no allowed root holds"),
+    ] {
+        driver.submit(&json!({ "prompt": "hi", "mounts": [mount] }));
+        let refusal = driver.answer().to_string();
+        assert!(refusal.contains(complaint), "{mount}: {refusal}");
+    }
+    driver.submit(&json!({ "prompt": "hi", "mounts": [mount(":mine")] }));
+    let lines = driver.until("done");
+    let start = lines.iter().find(|line| line["event"]["type"] == "start");
+    let mounts = &start.unwrap()["event"]["isolation"]["mounts"];
+    assert_eq!(mounts[0]["target"], "/workspace/extra/mine", "{mounts}");
+    assert_eq!(driver.end(), 0);
+    assert!(bench.read("bin/calls").contains("/workspace/extra/mine"));
+}

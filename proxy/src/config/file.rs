@@ -1,6 +1,7 @@
 //! `drawbridge.toml`: found, read and checked for form. What the values mean is
 //! resolved in [`super::resolve`].
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,11 @@ pub struct ConfigFile {
     pub path: PathBuf,
     /// The launcher's table, which the proxy does not read.
     pub run: Option<toml::Table>,
-    /// The launcher's `[[mounts]]`, which the proxy does not read either.
+    /// The launcher's `[agent.NAME]`, which the proxy does not read either.
+    pub agents: BTreeMap<String, toml::Table>,
+    /// The launcher's `[serve]`.
+    pub serve: Option<toml::Table>,
+    /// The launcher's `[[mounts]]`.
     pub mounts: Vec<toml::Table>,
     pub(super) proxy: ProxyTable,
     pub(super) routes: Vec<RouteTable>,
@@ -94,6 +99,9 @@ struct Document {
     #[serde(default)]
     route: Vec<RouteTable>,
     run: Option<toml::Table>,
+    #[serde(default)]
+    agent: BTreeMap<String, toml::Table>,
+    serve: Option<toml::Table>,
     #[serde(default)]
     mounts: Vec<toml::Table>,
 }
@@ -246,15 +254,32 @@ impl ConfigFile {
     /// # Errors
     /// A file is there but cannot be read or is not of the right form.
     pub fn find(env: &Environment) -> Result<Option<Self>, ConfigError> {
-        let folder = match (env.variable("XDG_CONFIG_HOME"), env.variable("HOME")) {
-            (Some(folder), _) => Some(PathBuf::from(folder)),
-            (None, Some(home)) => Some(Path::new(home).join(".config")),
-            (None, None) => None,
-        };
-        let in_folder = folder.map(|folder| folder.join("drawbridge").join(FILE_NAME));
-        let candidates = [Some(env.directory().join(FILE_NAME)), in_folder];
-        let found = candidates.into_iter().flatten().find(|path| path.exists());
+        let found = Self::place(env);
         found.map(|path| Self::read(&path)).transpose()
+    }
+
+    /// The file that [`Self::find`] reads.
+    #[must_use]
+    pub fn place(env: &Environment) -> Option<PathBuf> {
+        let candidates = [Some(Self::place_here(env)), Self::place_of_user(env)];
+        candidates.into_iter().flatten().find(|path| path.exists())
+    }
+
+    /// Where the file of the working directory is, or would be.
+    #[must_use]
+    pub fn place_here(env: &Environment) -> PathBuf {
+        env.directory().join(FILE_NAME)
+    }
+
+    /// Where the user's own file is, or would be, if a home is known.
+    #[must_use]
+    pub fn place_of_user(env: &Environment) -> Option<PathBuf> {
+        let folder = match (env.variable("XDG_CONFIG_HOME"), env.variable("HOME")) {
+            (Some(folder), _) => PathBuf::from(folder),
+            (None, Some(home)) => Path::new(home).join(".config"),
+            (None, None) => return None,
+        };
+        Some(folder.join("drawbridge").join(FILE_NAME))
     }
 
     /// Reads a file.
@@ -262,6 +287,14 @@ impl ConfigFile {
     /// # Errors
     /// It cannot be read or is not of the right form.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(path, &Self::text(path)?)
+    }
+
+    /// The text of a file, whatever its form.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn text(path: &Path) -> Result<String, ConfigError> {
         let failed = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
@@ -270,8 +303,7 @@ impl ConfigFile {
         if size > MAX_BYTES {
             return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
         }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        Self::parse(path, &text)
+        std::fs::read_to_string(path).map_err(failed)
     }
 
     /// Reads the text of a file.
@@ -292,6 +324,8 @@ impl ConfigFile {
         Ok(Self {
             path: path.to_owned(),
             run: document.run,
+            agents: document.agent,
+            serve: document.serve,
             mounts: document.mounts,
             proxy: document.proxy,
             routes: document.route,

@@ -1,9 +1,11 @@
 //! Files that appear whole or not at all.
 
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
-use tempfile::Builder;
+use tempfile::{Builder, NamedTempFile};
 
 /// Writes a file that readers see whole or not at all, also after a crash.
 ///
@@ -14,16 +16,49 @@ use tempfile::Builder;
 /// # Errors
 /// The folder is missing, full or not writable.
 pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+    finish(begin(path, content)?, path)
+}
+
+/// The same for a file that a person keeps: it stays whose it was, with the
+/// permissions it had. A new one may be read by all.
+///
+/// # Errors
+/// The same, or the old file's owner cannot be kept.
+pub fn replace_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = begin(path, content)?;
+    match fs::metadata(path) {
+        Ok(old) => {
+            let new = file.as_file().metadata()?;
+            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+                fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+            }
+            file.as_file().set_permissions(old.permissions())?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let for_all = fs::Permissions::from_mode(0o644);
+            file.as_file().set_permissions(for_all)?;
+        }
+        Err(error) => return Err(error),
+    }
+    finish(file, path)
+}
+
+fn begin(path: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut file = Builder::new()
         .prefix(".")
         .suffix(".tmp")
         .tempfile_in(folder)?;
     file.write_all(content)?;
+    Ok(file)
+}
+
+fn finish(file: NamedTempFile, path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path)?;
     // Without this the rename itself may be lost with the power.
-    std::fs::File::open(folder)?.sync_all()
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -36,7 +71,22 @@ mod tests {
         let path = dir.path().join("a.json");
         write_atomic(&path, b"old").unwrap();
         write_atomic(&path, b"new").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_a_person_keeps_keeps_its_permissions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        let mode = || fs::metadata(&path).unwrap().mode() & 0o777;
+        replace_atomic(&path, b"new").unwrap();
+        assert_eq!(mode(), 0o644);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        replace_atomic(&path, b"newer").unwrap();
+        assert_eq!(
+            (mode(), fs::read(&path).unwrap()),
+            (0o640, b"newer".to_vec())
+        );
     }
 }

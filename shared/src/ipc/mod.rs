@@ -11,7 +11,7 @@ mod folder;
 mod message;
 
 pub use answer::Answer;
-pub use atomic::write_atomic;
+pub use atomic::{replace_atomic, write_atomic};
 pub use folder::{CloseRequest, InputFolder, Pending, Refusal, TakeError, TakenFile};
 pub use message::{Attachment, HostMessage, message_file_name};
 

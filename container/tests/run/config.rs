@@ -1,0 +1,201 @@
+//! `drawbridge.toml` and `drawbridge config`.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use super::{Bench, Ended};
+
+const FILE: &str = "# ours\n[run]\nmemory = '1g' # enough\n";
+
+impl Bench {
+    fn config(&self, args: &[&str]) -> Ended {
+        let child = self.command(&[&["config"], args].concat()).spawn();
+        self.end(child.unwrap())
+    }
+}
+
+#[test]
+fn the_configuration_file_is_read_and_shown_with_its_source() {
+    let bench = Bench::new("answer");
+    let config = |text: &str| fs::write(bench.path("cwd/drawbridge.toml"), text).unwrap();
+    let show = || bench.config(&["show", "--cpus", "1"]);
+    config("[run]\nmemory = '1g'\n[agent.claude]\npids = 64\n[serve]\nmax-runs = 2\n");
+    let ended = show();
+    assert!(ended.out.contains("memory = \"1g\"  # "), "{ended:?}");
+    assert!(ended.out.contains("/drawbridge.toml\n"), "{ended:?}");
+    assert!(ended.out.contains("cpus = \"1\"  # --cpus\n"), "{ended:?}");
+    let of_agent = "/drawbridge.toml [agent.claude]\n";
+    assert!(ended.out.contains(of_agent), "{ended:?}");
+    assert!(ended.out.contains("serve.max-runs = \"2\""), "{ended:?}");
+    for (text, complaint) in [
+        ("[run]\nmemroy = '1g'\n", "unknown key \"memroy\" in [run]"),
+        (
+            "[serve]\nmax-rums = 1\n",
+            "unknown key \"max-rums\" in [serve]",
+        ),
+        (
+            "[serve]\nmax-runs = 0\n",
+            "key \"max-runs\" in [serve]: value \"0\"",
+        ),
+        (
+            "[serve]\ndrain = '1 h'\n",
+            "key \"drain\" in [serve]: value \"1 h\"",
+        ),
+        (
+            "[agent.claude]\nagent = 'codex'\n",
+            "unknown key \"agent\" in [agent.claude]",
+        ),
+        (
+            "[agent.codex]\nmemory = '1'\n",
+            "key \"memory\" in [agent.codex]: value \"1\"",
+        ),
+        ("[agent.clod]\n", "there is no agent for [agent.clod]"),
+        ("[rum]\n", "unknown field `rum`"),
+        ("not toml", "drawbridge.toml line 1"),
+    ] {
+        config(text);
+        show().assert_error(2, complaint);
+        bench.run(&[]).assert_error(2, complaint);
+    }
+    config("[run]\nmemroy = '1g'\n");
+    bench.run(&[]).assert_error(2, "accepted keys are runtime,");
+    assert!(!bench.path("bin/calls").exists(), "the engine was asked");
+}
+
+#[test]
+fn a_value_is_set_and_nothing_else_is_changed() {
+    let bench = Bench::new("answer");
+    let file = bench.path("cwd/drawbridge.toml");
+    fs::write(&file, FILE).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    for (key, value) in [
+        ("memory", "2g"),
+        ("agent.codex.memory", "3g"),
+        ("serve.max-runs", "7"),
+    ] {
+        let ended = bench.config(&["set", key, value]);
+        assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{ended:?}");
+        assert_eq!(bench.config(&["get", key]).out, format!("{value}\n"));
+    }
+    assert_eq!(
+        bench.read("cwd/drawbridge.toml"),
+        "# ours\n[run]\nmemory = \"2g\" # enough\n\n[agent.codex]\nmemory = \"3g\"\n\n\
+         [serve]\nmax-runs = 7\n"
+    );
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
+    let names: Vec<_> = fs::read_dir(bench.path("cwd")).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    // A run of the agent goes by its own value, and every other one does not.
+    bench.run(&[]);
+    let calls = bench.read("bin/calls");
+    assert!(calls.contains(" --memory 2g "), "{calls}");
+    let listed = bench.config(&["list", "--agent", "codex"]).out;
+    assert!(listed.contains("memory = \"3g\""), "{listed}");
+    assert_eq!(bench.config(&["unset", "memory"]).code, 0);
+    assert_eq!(bench.config(&["get", "memory"]).out, "4g\n");
+}
+
+#[test]
+fn what_is_not_acceptable_is_not_written() {
+    let bench = Bench::new("answer");
+    let file = bench.path("cwd/drawbridge.toml");
+    fs::write(&file, FILE).unwrap();
+    for (key, value, complaint) in [
+        ("memroy", "1g", "accepted keys are runtime,"),
+        ("proxy.bind", "127.0.0.1", "serve.max-runs"),
+        ("memory", "lots", "accepted is "),
+        ("memory", "", "value \"\" is not valid"),
+        ("serve.drain", "soon", "accepted is a time"),
+        ("agent.claude.runtime", "dokcer", "auto, docker, podman"),
+    ] {
+        bench
+            .config(&["set", key, value])
+            .assert_error(2, complaint);
+        assert_eq!(bench.read("cwd/drawbridge.toml"), FILE, "{key} {value}");
+    }
+    // A file that is wrong elsewhere is mended first, which `set` can do.
+    fs::write(&file, "[run]\nmemory = 'lots'\n").unwrap();
+    let refused = bench.config(&["set", "cpus", "1"]);
+    refused.assert_error(2, "value \"lots\" is not valid");
+    assert_eq!(bench.config(&["set", "memory", "1g"]).code, 0);
+    fs::write(&file, "[run\n").unwrap();
+    bench
+        .config(&["set", "cpus", "1"])
+        .assert_error(2, "cannot be read");
+    assert_eq!(bench.read("cwd/drawbridge.toml"), "[run\n");
+}
+
+#[test]
+fn the_file_in_use_is_the_one_that_is_changed() {
+    let bench = Bench::new("answer");
+    let here = bench.path("cwd/drawbridge.toml");
+    let of_user = bench.path("cwd/.config/drawbridge/drawbridge.toml");
+    let path = || bench.config(&["path"]).out;
+    assert_eq!(path(), format!("{}\n", here.display()));
+    assert_eq!(bench.config(&["set", "--user", "cpus", "1"]).code, 0);
+    assert_eq!(path(), format!("{}\n", of_user.display()));
+    assert_eq!(bench.config(&["set", "pids", "64"]).code, 0);
+    assert!(!here.exists());
+    // A link to the file stays one.
+    symlink(&of_user, &here).unwrap();
+    assert_eq!(bench.config(&["set", "cpus", "2"]).code, 0);
+    assert!(here.is_symlink());
+    assert_eq!(
+        fs::read_to_string(&of_user).unwrap(),
+        "[run]\ncpus = 2\npids = 64\n"
+    );
+    let set = ["config", "set", "cpus", "1"];
+    let child = bench.command(&set).env("DRAWBRIDGE_CPUS", "2").spawn();
+    let ended = bench.end(child.unwrap());
+    assert!(
+        ended.err.contains("DRAWBRIDGE_CPUS wins over it"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn two_who_set_at_once_lose_nothing() {
+    let bench = Bench::new("answer");
+    let keys = ["memory", "tmp-size", "file-size"];
+    let all = ["claude", "codex", "gemini", "acp"];
+    let names = all.map(|agent| keys.map(|key| format!("agent.{agent}.{key}")));
+    let names = names.as_flattened();
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| {
+            bench
+                .command(&["config", "set", name, "1g"])
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        assert_eq!(bench.end(child).code, 0);
+    }
+    for name in names {
+        assert_eq!(bench.config(&["get", name]).out, "1g\n", "{name}");
+    }
+}
+
+/// An agent writes to its workspace, and would give orders to this machine.
+#[test]
+fn no_configuration_is_read_from_where_agents_write() {
+    let bench = Bench::new("answer");
+    assert_eq!(bench.run(&["--group", "g"]).code, 0);
+    let workspace = bench.path("state/groups/g/workspace");
+    fs::write(
+        workspace.join("drawbridge.toml"),
+        "[run]\nruntime = 'host'\n",
+    )
+    .unwrap();
+    for args in [
+        &["run", "--prompt", "hi"][..],
+        &["serve"],
+        &["config", "show"],
+    ] {
+        let child = bench.command(args).current_dir(&workspace).spawn();
+        bench
+            .end(child.unwrap())
+            .assert_error(2, "is in the state folder");
+    }
+}
