@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
 use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::SelfCommand;
 use crate::cli::LifeArgs;
@@ -26,6 +26,11 @@ use crate::tied::{self, DeathSignal};
 /// How long `supervise` has, after the first signal to stop, to end its agent
 /// and write its last record. `docker stop` gives ten seconds in all.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(8);
+/// How long `supervise` may take to begin to listen for signals. Until then one
+/// would end it before it could write a record.
+const LISTEN_GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked whether it listens.
+const LISTEN_INTERVAL: Duration = Duration::from_millis(2);
 /// How long killed processes have to disappear before they are given up.
 const KILL_BOUND: Duration = Duration::from_secs(1);
 /// How often the list of what is left is read again while it is being cleared;
@@ -80,6 +85,7 @@ async fn run(self_command: &SelfCommand, mut signals: Signals) -> anyhow::Result
 /// `None` when it could not even be killed.
 async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
     let mut deadline: Option<(Instant, Escalation)> = None;
+    let mut held = None;
     let mut last_sent = None;
     loop {
         if let Some(status) = reap().remove(&supervise) {
@@ -87,10 +93,14 @@ async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
         }
         tokio::select! {
             wake = signals.next() => if let Wake::Stop(signal) = wake {
-                send(supervise, signal);
-                last_sent = Some(signal);
+                held = Some((signal, Instant::now() + LISTEN_GRACE));
                 deadline.get_or_insert_with(|| (Instant::now() + STOP_GRACE, Escalation::Kill));
             },
+            signal = until_heard(supervise, held) => {
+                send(supervise, signal);
+                held = None;
+                last_sent = Some(signal);
+            }
             escalation = passed(deadline) => match escalation {
                 Escalation::Kill => {
                     tracing::warn!(grace = ?STOP_GRACE, "the run did not stop in time and is killed");
@@ -101,6 +111,35 @@ async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
             },
         }
     }
+}
+
+/// Waits until `supervise` listens for the signal that is held for it, though
+/// not for ever. Without one it waits for ever.
+async fn until_heard(supervise: Pid, held: Option<(Signal, Instant)>) -> Signal {
+    let Some((signal, latest)) = held else {
+        return std::future::pending().await;
+    };
+    while !listens(supervise, signal) && Instant::now() < latest {
+        sleep(LISTEN_INTERVAL).await;
+    }
+    signal
+}
+
+/// Whether a process catches or ignores a signal. Where that cannot be seen, it
+/// is taken to.
+fn listens(pid: Pid, signal: Signal) -> bool {
+    let path = format!("/proc/{}/status", pid.as_raw_nonzero());
+    let Ok(status) = fs::read_to_string(path) else {
+        return true;
+    };
+    let has_it = |line: &str| {
+        let set = line
+            .strip_prefix("SigCgt:")
+            .or_else(|| line.strip_prefix("SigIgn:"));
+        let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+        set.is_some_and(|set| set >> (signal.as_raw() - 1) & 1 == 1)
+    };
+    status.lines().any(has_it)
 }
 
 /// What follows when a deadline passes.
@@ -198,8 +237,7 @@ fn send(pid: Pid, signal: Signal) {
 /// How `supervise` has ended, given the last signal it was sent.
 fn end_of(status: WaitStatus, sent: Option<Signal>) -> Exit {
     let signal = status.terminating_signal();
-    // It handles the signals that it is sent, except in the first moments of
-    // its life, when there is nothing to end yet.
+    // It handles the signals that it is sent, unless it took too long to begin.
     if signal.is_some() && signal == sent.map(Signal::as_raw) {
         return Exit::Interrupted;
     }

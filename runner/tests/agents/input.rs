@@ -15,6 +15,7 @@ crate::tests![
     an_unknown_agent_names_the_accepted_ones,
     a_scheduled_prompt_says_so,
     a_stop_before_the_document_ends_in_order,
+    a_stop_in_the_first_moments_is_a_record_too,
 ];
 
 fn what_is_not_a_document_is_an_error_record_and_exit_1() {
@@ -79,9 +80,32 @@ fn a_stop_before_the_document_ends_in_order() {
 fn handles_sigterm(outer: u32) -> bool {
     let children = std::fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
     let supervisor = children.unwrap_or_default().trim().to_owned();
-    let status = std::fs::read_to_string(format!("/proc/{supervisor}/status"));
-    let caught = status.unwrap_or_default();
-    let caught = caught.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    catches_sigterm(&format!("/proc/{supervisor}/status"))
+}
+
+fn catches_sigterm(status: &str) -> bool {
+    let status = std::fs::read_to_string(status).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 << 14 != 0)
+}
+
+/// The inner process listens for signals later than the outer one, which holds
+/// them back until then.
+fn a_stop_in_the_first_moments_is_a_record_too() {
+    for _ in 0..5 {
+        let group = Group::new();
+        let run = group.run(&group.claude("one", "polite"));
+        let status = format!("/proc/{}/status", run.child.id());
+        eventually("the outer process", || catches_sigterm(&status));
+        terminate(&run);
+        let error = loop {
+            let record = run.record();
+            if let Some(error) = record.error {
+                break error;
+            }
+        };
+        assert_eq!(error, "the run was stopped");
+        assert_eq!(run.exit().0, 130);
+    }
 }
