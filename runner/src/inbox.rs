@@ -24,6 +24,11 @@ const POLL: Duration = Duration::from_millis(500);
 /// with the time of its last tick.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
+/// Messages that are joined to the prompt at most; the others follow it.
+const MAX_JOINED: usize = 1000;
+/// Bytes beyond which no further message is joined to the prompt.
+const MAX_JOINED_BYTES: usize = 8 * 1024 * 1024;
+
 /// The `input` folder during one run.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -87,9 +92,10 @@ impl Inbox {
         self.watch.changed().await;
     }
 
-    /// Takes all waiting messages behind the prompt, each on a line of its own,
-    /// as NanoClaw does at start. Requests from before the run, but for the
-    /// choice of a model, have nothing to be about.
+    /// Takes the waiting messages behind the prompt, each on a line of its own,
+    /// as NanoClaw does at start; what is too much for one turn waits on. Requests
+    /// from before the run, but for the choice of a model, have nothing to be
+    /// about.
     pub(crate) fn join_to(&mut self, prompt: String) -> (UserMessage, Vec<HostMessage>) {
         let mut joined = UserMessage {
             id: MessageId::random(),
@@ -97,7 +103,15 @@ impl Inbox {
         };
         let mut files = Vec::new();
         let mut requests = Vec::new();
-        while let Some(file) = self.take_next(true) {
+        self.read_folder(true);
+        for next in std::mem::take(&mut self.waiting) {
+            let has_room = files.len() < MAX_JOINED && joined.text.len() < MAX_JOINED_BYTES;
+            if !has_room && matches!(self.folder.peek(&next), Some(HostMessage::Message { .. })) {
+                continue;
+            }
+            let Some(file) = self.take_one(next) else {
+                continue;
+            };
             match &file.message {
                 HostMessage::Message { text, attachments } => {
                     if !joined.text.is_empty() {
@@ -186,16 +200,23 @@ impl Inbox {
             if !all && self.can_wait(&next) {
                 continue;
             }
-            match self.folder.take(&next) {
-                Ok(file) => return Some(file),
-                Err(TakeError::Gone) => {}
-                Err(error @ TakeError::Rejected(_)) => tracing::warn!("{error}"),
-                Err(error @ TakeError::Io { .. }) => {
-                    tracing::warn!("{error}");
-                    self.stuck.insert(next);
-                }
+            if let Some(file) = self.take_one(next) {
+                return Some(file);
             }
         }
+    }
+
+    fn take_one(&mut self, file: Pending) -> Option<TakenFile> {
+        match self.folder.take(&file) {
+            Ok(taken) => return Some(taken),
+            Err(TakeError::Gone) => {}
+            Err(error @ TakeError::Rejected(_)) => tracing::warn!("{error}"),
+            Err(error @ TakeError::Io { .. }) => {
+                tracing::warn!("{error}");
+                self.stuck.insert(file);
+            }
+        }
+        None
     }
 
     /// Whether a file is not urgent. What cannot be read is taken at once, to be

@@ -11,6 +11,7 @@ use crate::harness::{Group, eventually};
 crate::tests![
     a_follow_up_reaches_the_running_conversation,
     what_waits_at_start_is_joined_to_the_prompt,
+    what_is_too_much_for_one_prompt_follows_it,
     what_waits_when_close_comes_is_delivered_first,
     an_old_close_is_ignored,
     a_close_for_another_run_is_ignored,
@@ -44,6 +45,24 @@ fn what_waits_at_start_is_joined_to_the_prompt() {
         record.result.as_deref(),
         Some("Reply to: prompt\nfirst\nsecond")
     );
+    assert_eq!(group.input_files(".taken"), [""; 0]);
+}
+
+/// Eight megabytes are the bound. The interrupt is from before the run, whatever
+/// waits before it.
+fn what_is_too_much_for_one_prompt_follows_it() {
+    const LENGTH: usize = 5 << 20;
+    let group = Group::new();
+    for _ in 0..3 {
+        group.message(&"x".repeat(LENGTH));
+    }
+    group.input_file("9-interrupt.json", &json!({"type": "interrupt"}));
+    let run = group.run(&group.document("p", "command", &["wc", "-c"]));
+    assert_eq!(run.answer(), (1 + 2 * (1 + LENGTH)).to_string());
+    assert_eq!(run.answer(), LENGTH.to_string());
+    group.close();
+    assert_eq!(run.exit().0, 0);
+    assert_eq!(group.input_files(""), [""; 0]);
     assert_eq!(group.input_files(".taken"), [""; 0]);
 }
 
