@@ -106,6 +106,10 @@ pub(crate) struct StopLadder {
     pub(crate) term: Duration,
 }
 
+/// What is left of the way to a child's end: signals, and when to send them.
+#[derive(Debug)]
+pub(crate) struct Stopping(VecDeque<(Instant, Signal)>);
+
 /// The command that starts a program tied to this process: the program dies
 /// when the runner does. Pipes, folder and environment are the caller's to set.
 pub(crate) fn tied_command(
@@ -219,38 +223,45 @@ impl LineChild {
         }
     }
 
-    /// Ends the child: end of input, SIGTERM, SIGKILL, each with its deadline.
-    /// Lines that come meanwhile are returned, up to a bound, oldest first.
-    pub(crate) async fn stop(&mut self, ladder: StopLadder) -> (Vec<Line>, ExitReport) {
-        let mut lines = VecDeque::new();
-        self.close_stdin();
-        let steps = [
-            (ladder.eof, Some(Signal::TERM)),
-            (ladder.term, Some(Signal::KILL)),
-        ];
-        for (grace, signal) in steps {
-            if let Ok(report) = tokio::time::timeout(grace, self.drain(&mut lines)).await {
-                return (lines.into(), report);
-            }
-            if let Some(signal) = signal {
-                self.signal(signal);
-            }
-        }
-        let report = self.drain(&mut lines).await;
-        (lines.into(), report)
+    /// Whether the child has ended by itself so far; what it wrote may still
+    /// have to be read.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.ended.is_some() || matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
-    async fn drain(&mut self, lines: &mut VecDeque<Line>) -> ExitReport {
-        const MAX_KEPT: usize = 1000;
+    /// Begins to end the child: end of input now, SIGTERM and SIGKILL when their
+    /// time has come in [`Self::next_while`].
+    pub(crate) fn begin_stop(&mut self, ladder: StopLadder) -> Stopping {
+        self.close_stdin();
+        let term = Instant::now() + ladder.eof;
+        let kill = term + ladder.term;
+        Stopping(VecDeque::from([(term, Signal::TERM), (kill, Signal::KILL)]))
+    }
+
+    /// Waits for what the child does next on its way to its end.
+    pub(crate) async fn next_while(&mut self, stopping: &mut Stopping) -> ChildEvent {
         loop {
-            match self.next().await {
-                ChildEvent::Exited(report) => return report,
-                ChildEvent::Line(line) => {
-                    if lines.len() == MAX_KEPT {
-                        lines.pop_front();
-                    }
-                    lines.push_back(line);
-                }
+            let Some((at, signal)) = stopping.0.front().copied() else {
+                return self.next().await;
+            };
+            // A child that writes without a pause must not hold up its end.
+            if Instant::now() < at
+                && let Ok(event) = tokio::time::timeout_at(at, self.next()).await
+            {
+                return event;
+            }
+            stopping.0.pop_front();
+            self.signal(signal);
+        }
+    }
+
+    /// Ends the child: end of input, SIGTERM, SIGKILL, each with its deadline.
+    /// What it writes meanwhile is of no use to anybody.
+    pub(crate) async fn stop(&mut self, ladder: StopLadder) -> ExitReport {
+        let mut stopping = self.begin_stop(ladder);
+        loop {
+            if let ChildEvent::Exited(report) = self.next_while(&mut stopping).await {
+                return report;
             }
         }
     }

@@ -9,6 +9,7 @@
 //! then has lost it (seen with 2.1.329).
 
 mod answers;
+mod ending;
 mod home;
 mod launch;
 mod meaning;
@@ -20,21 +21,19 @@ use std::time::Duration;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, MessageId, Outcome, TurnEnd,
     UserMessage,
 };
-use crate::child::{ChildEvent, ExitReport, Line, LineChild, StopLadder};
+use crate::child::{ChildEvent, Line, LineChild, StopLadder};
 use answers::Answers;
 use receipts::Receipts;
 use wire::{Message, TurnResult};
 
 /// How long Claude Code may take to say its first word.
 const START_DEADLINE: Duration = Duration::from_secs(120);
-/// How long an interrupted turn may take to end when the run is stopped.
-const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 /// The end of a stopped run; within what the supervisor grants.
 const STOP: StopLadder = StopLadder {
     eof: Duration::from_secs(1),
@@ -326,61 +325,6 @@ impl Claude {
             cost_usd,
             model_calls: result.num_turns,
         }
-    }
-
-    /// The run is to end now: interrupt, end of input, TERM, KILL.
-    async fn stop(mut self, link: &AgentLink) -> Result<End, Failure> {
-        if self.is_working() {
-            self.interrupt()?;
-            let wind_down = async {
-                while self.is_working() {
-                    match self.child.next().await {
-                        ChildEvent::Line(line) => self.line(line, link).await?,
-                        ChildEvent::Exited(_) => break,
-                    }
-                }
-                Ok(())
-            };
-            if let Ok(outcome) = timeout(INTERRUPT_GRACE, wind_down).await {
-                outcome?;
-            }
-        }
-        self.end(STOP, link).await
-    }
-
-    async fn end(mut self, ladder: StopLadder, link: &AgentLink) -> Result<End, Failure> {
-        let (lines, _) = self.child.stop(ladder).await;
-        for line in lines {
-            self.line(line, link).await?;
-        }
-        Ok(End::Done)
-    }
-
-    async fn exited(mut self, report: &ExitReport, link: &AgentLink) -> Result<End, Failure> {
-        if self.session_missing {
-            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
-        }
-        if let Some(failure) = self.start_failure {
-            return Err(failure);
-        }
-        // Exit code 1 after an error result repeats what was reported.
-        let repeats = report.status.code() == Some(1) && self.last_result_failed && !self.busy;
-        if report.status.success() || repeats {
-            tell_received(self.receipts.ended_well(), link).await;
-            if self.has_spoken && !self.receipts.turn_is_open() {
-                // Its last result was its last word; it need not say so.
-                link.tell(AgentEvent::Idle).await;
-            }
-            return Ok(End::Done);
-        }
-        let words = report.in_words("Claude Code");
-        if self.session.is_some() {
-            return Err(Failure::crash(words));
-        }
-        if self.resumes && meaning::is_missing_session(&report.stderr_tail) {
-            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
-        }
-        Err(start_failure(words))
     }
 }
 

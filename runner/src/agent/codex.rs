@@ -339,8 +339,14 @@ impl Codex {
                 }
             }
         }
-        self.peer.stop(STOP).await;
-        Ok(())
+        // What it says on its way out counts: a receipt, an answer.
+        let mut stopping = self.peer.begin_stop(STOP);
+        loop {
+            match self.peer.next_while(&mut stopping).await {
+                Incoming::Exited(_) => return Ok(()),
+                incoming => self.incoming(incoming, link).await?,
+            }
+        }
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
     let program = child_spec(&spec)?;
     let mut waiting = VecDeque::new();
     loop {
+        if link.stop.is_cancelled() {
+            return Ok(());
+        }
         let Some(message) = waiting.pop_front() else {
             tokio::select! {
                 () = link.stop.cancelled() => return Ok(()),
@@ -37,6 +40,9 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
             continue;
         };
         link.tell(AgentEvent::Busy).await;
+        // The last answer is told and its message confirmed before the next
+        // program starts, so that a crash costs one turn at most.
+        link.heard().await;
         let child = LineChild::spawn(&spec.self_command, &program).map_err(|error| {
             Failure::new(
                 ErrorKind::StartUp,
@@ -83,17 +89,25 @@ async fn run_once(
     child.close_stdin();
     let mut answer = Vec::new();
     let mut has_commands = true;
+    // A program that has ended when the end is asked for has answered.
+    let mut has_ended = false;
     loop {
         tokio::select! {
-            () = link.stop.cancelled() => {
-                child.stop(INTERRUPT).await;
-                return None;
+            () = link.stop.cancelled(), if !has_ended => {
+                has_ended = child.has_ended();
+                if !has_ended {
+                    child.stop(INTERRUPT).await;
+                    return None;
+                }
             }
             command = link.commands.recv(), if has_commands => match command {
                 Some(AgentCommand::Send(message)) => waiting.push_back(message),
                 Some(AgentCommand::Interrupt) => {
-                    child.stop(INTERRUPT).await;
-                    return Some(Outcome::Interrupted);
+                    has_ended = has_ended || child.has_ended();
+                    if !has_ended {
+                        child.stop(INTERRUPT).await;
+                        return Some(Outcome::Interrupted);
+                    }
                 }
                 Some(AgentCommand::Close | AgentCommand::Compact(_)) => {}
                 None => has_commands = false,

@@ -289,6 +289,12 @@ impl AgentLink {
     pub(crate) async fn tell(&self, event: AgentEvent) {
         let _ = self.events.send(event).await;
     }
+
+    /// Waits until the supervisor has taken the last event, and so has done all
+    /// that follows from those before it.
+    pub(crate) async fn heard(&self) {
+        let _ = self.events.reserve_many(self.events.max_capacity()).await;
+    }
 }
 
 /// A running agent, as the supervisor sees it.

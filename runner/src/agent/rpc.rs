@@ -10,7 +10,9 @@ use tokio::time::timeout;
 
 use super::Failure;
 use crate::SelfCommand;
-use crate::child::{ChildEvent, ChildSpec, ExitReport, Line, LineChild, StopLadder, program_name};
+use crate::child::{
+    ChildEvent, ChildSpec, ExitReport, Line, LineChild, StopLadder, Stopping, program_name,
+};
 
 /// Notifications that are kept from before the conversation.
 const MAX_OTHERS: usize = 100;
@@ -137,19 +139,24 @@ impl Peer {
     /// Nothing is lost when the wait is given up.
     pub(super) async fn next(&mut self) -> Incoming {
         loop {
-            match self.child.next().await {
-                ChildEvent::Exited(report) => return Incoming::Exited(report),
-                ChildEvent::Line(Line::Whole(line)) => {
-                    if let Some(incoming) = parse(&line) {
-                        return incoming;
-                    }
-                }
-                ChildEvent::Line(Line::TooLong(length)) => {
-                    tracing::warn!(
-                        "{} wrote a line of {length} bytes; it is left out",
-                        self.program
-                    );
-                }
+            let event = self.child.next().await;
+            if let Some(incoming) = self.understand(event) {
+                return incoming;
+            }
+        }
+    }
+
+    /// What an event of the process means; `None` when it is no message.
+    fn understand(&self, event: ChildEvent) -> Option<Incoming> {
+        match event {
+            ChildEvent::Exited(report) => Some(Incoming::Exited(report)),
+            ChildEvent::Line(Line::Whole(line)) => parse(&line),
+            ChildEvent::Line(Line::TooLong(length)) => {
+                tracing::warn!(
+                    "{} wrote a line of {length} bytes; it is left out",
+                    self.program
+                );
+                None
             }
         }
     }
@@ -196,6 +203,21 @@ impl Peer {
                     let text = report.in_words(&self.program);
                     return Err(Failure::new(ErrorKind::StartUp, text));
                 }
+            }
+        }
+    }
+
+    /// Begins to end the agent, step by step.
+    pub(super) fn begin_stop(&mut self, ladder: StopLadder) -> Stopping {
+        self.child.begin_stop(ladder)
+    }
+
+    /// What the agent says on its way to its end.
+    pub(super) async fn next_while(&mut self, stopping: &mut Stopping) -> Incoming {
+        loop {
+            let event = self.child.next_while(stopping).await;
+            if let Some(incoming) = self.understand(event) {
+                return incoming;
             }
         }
     }

@@ -13,6 +13,7 @@ crate::tests![
     a_missing_program_is_a_failure,
     a_program_that_does_not_read_its_input_still_answers,
     a_stopped_run_stops_the_program,
+    a_program_that_has_ended_before_the_stop_has_answered,
     the_agent_reads_neither_the_runners_memory_nor_its_output,
 ];
 
@@ -86,6 +87,36 @@ fn a_stopped_run_stops_the_program() {
     assert!(run.error().contains("stopped"));
     assert_eq!(run.exit().0, 130);
     assert!(!std::path::Path::new("/proc").join(pid.trim()).exists());
+}
+
+/// What it left behind holds its output open, so its answer is still being read
+/// when the stop comes.
+fn a_program_that_has_ended_before_the_stop_has_answered() {
+    for stops in [true, false] {
+        let group = Group::new();
+        group.message("waits");
+        let script = "cat > text; sleep 300 & echo $$ > pid; echo done";
+        let run = group.run(&group.document("x", "command", &sh(script)));
+        let pid_file = group.path("workspace/pid");
+        eventually("the program's end", || {
+            let pid = std::fs::read_to_string(&pid_file).unwrap_or_default();
+            let process = std::path::Path::new("/proc").join(pid.trim());
+            pid.ends_with('\n') && !process.exists()
+        });
+        if stops {
+            crate::harness::terminate(&run);
+        } else {
+            group.input_file("1.json", &serde_json::json!({"type": "interrupt"}));
+        }
+        assert_eq!(run.answer(), "done");
+        if stops {
+            assert!(run.error().contains("stopped"));
+        } else {
+            group.close();
+        }
+        assert_eq!(run.exit().0, if stops { 130 } else { 0 });
+        assert_eq!(group.input_files(".taken"), [""; 0], "it was confirmed");
+    }
 }
 
 /// A forged record needs the runner's standard output.

@@ -5,7 +5,6 @@ mod rpc;
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, Read, Write};
-use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -20,8 +19,9 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     };
     let run: u64 = run.parse().unwrap();
     // Each process of a run has moods of its own.
-    let starts = note(&json!({"start": run}));
+    let starts = notes() + 1;
     let process = format!("{}.{starts}", std::process::id());
+    note(&json!({"start": run, "process": process}));
     let seed: u64 = seed.parse().unwrap();
     let mut agent = Agent {
         rng: Rng::with_seed(seed ^ (starts << 32)),
@@ -175,17 +175,23 @@ fn leave(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Adds a line to the log beside the workspace, in one write so that a kill
-/// leaves it whole; returns its length so far in lines.
-fn note(line: &Value) -> u64 {
-    let path = Path::new("log");
+const LOG: &str = "log";
+
+/// Adds a line to the log in the workspace, in one write so that a kill leaves
+/// it whole.
+fn note(line: &Value) {
     let mut log = OpenOptions::new()
         .create(true)
         .append(true)
-        .open(path)
+        .open(LOG)
         .unwrap();
     log.write_all(format!("{line}\n").as_bytes()).unwrap();
-    std::fs::read_to_string(path).unwrap().lines().count() as u64
+}
+
+/// How many lines the log has so far.
+fn notes() -> u64 {
+    let log = std::fs::read_to_string(LOG).unwrap_or_default();
+    log.lines().count() as u64
 }
 
 /// Lines of standard input, read on a thread of their own.

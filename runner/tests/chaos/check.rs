@@ -47,13 +47,16 @@ impl Done {
         self.was(Act::KillRunner) || self.was(Act::KillSupervisor)
     }
 
-    /// Whether the agent was not left the time to end its work.
-    fn was_cut_short(&self) -> bool {
+    /// Whether the run was told to end whatever its agent was doing.
+    fn was_told_to_end(&self) -> bool {
         let gave_up = |record: &RunRecord| record.details.error_kind == Some(ErrorKind::Timeout);
-        self.was_killed()
-            || self.was(Act::Terminate)
-            || self.was(Act::Cancel)
-            || self.records.iter().any(gave_up)
+        self.was(Act::Terminate) || self.was(Act::Cancel) || self.records.iter().any(gave_up)
+    }
+
+    /// How many turns were interrupted, as far as the records tell.
+    fn interrupted(&self) -> usize {
+        let is_it = |record: &&RunRecord| record.details.kind == Some(RecordKind::Interrupted);
+        self.records.iter().filter(is_it).count()
     }
 }
 
@@ -69,8 +72,8 @@ struct Log {
     deliveries: BTreeMap<String, Vec<Delivery>>,
     answers: Vec<(String, u64, String)>,
     clean: BTreeSet<String>,
-    /// Runs whose agent was started.
-    started: BTreeSet<u64>,
+    /// The process that was started last, for each run.
+    last: BTreeMap<u64, String>,
 }
 
 impl Log {
@@ -81,8 +84,9 @@ impl Log {
             let line: Value = serde_json::from_str(line).unwrap();
             let text = |key: &str| line[key].as_str().map(str::to_owned);
             let run = line["run"].as_u64().unwrap_or_default();
-            log.started.extend(line["start"].as_u64());
-            if let (Some(text), Some(process)) = (text("text"), text("process")) {
+            if line["start"].is_u64() {
+                log.last.extend(line["start"].as_u64().zip(text("process")));
+            } else if let (Some(text), Some(process)) = (text("text"), text("process")) {
                 let delivery = Delivery { run, process };
                 log.deliveries.entry(text).or_default().push(delivery);
             } else if let (Some(answer), Some(process)) = (text("answer"), text("process")) {
@@ -94,23 +98,37 @@ impl Log {
         log
     }
 
-    fn has_started(&self, run: &Done) -> bool {
-        self.started.contains(&run.number)
+    fn has(&self, text: &str) -> bool {
+        self.deliveries.contains_key(text)
+    }
+
+    /// Whether a process that ended in order may have done so unseen: it was at
+    /// work when its run was killed. A program of the `command` agent ends by the
+    /// signal that stops it, so being told to end is enough.
+    fn may_have_ended_unseen(&self, story: &Story, run: &Done, process: &str) -> bool {
+        let is_last = self
+            .last
+            .get(&run.number)
+            .is_some_and(|last| last == process);
+        let is_told = story.protocol == "command" && run.was_told_to_end();
+        is_last && (run.was_killed() || is_told)
     }
 }
 
-/// Checks the run that has just ended.
-pub(crate) fn run(story: &Story) -> Result<(), String> {
+/// Checks the run that has just ended. Returns the messages whose turns were
+/// interrupted before their program had read them.
+pub(crate) fn run(story: &Story) -> Result<Vec<String>, String> {
     let log = Log::read(story);
     let run = story.done.last().unwrap();
-    end(run, &log)?;
-    nothing_is_lost(story, &log)?;
+    end(run)?;
+    let dropped = nothing_is_lost(story, run, &log)?;
     nothing_comes_twice(story, &log)?;
-    every_answer_is_told(story, run, &log)
+    every_answer_is_told_once(story, run, &log)?;
+    Ok(dropped)
 }
 
 /// The exit code fits the records, and there is one.
-fn end(run: &Done, log: &Log) -> Result<(), String> {
+fn end(run: &Done) -> Result<(), String> {
     let last = run.records.last();
     let last_failed = last.map(|record| record.status) == Some(RecordStatus::Error);
     let any_failed = run.records.iter().any(|record| record.error.is_some());
@@ -119,16 +137,13 @@ fn end(run: &Done, log: &Log) -> Result<(), String> {
         Some(1) => any_failed,
         Some(130) => run.was(Act::Terminate),
         Some(137) => run.was_killed(),
-        // Or by the signal that came before the program could handle one.
-        None => run.was(Act::KillRunner) || run.was(Act::Terminate),
+        None => run.was(Act::KillRunner),
         _ => false,
     };
     if !fits {
         return Err(format!("exit code {:?} does not fit", run.code));
     }
-    // Only a run that was stopped in its first moments ends without a record.
-    let has_begun = log.has_started(run) || !run.was(Act::Terminate);
-    if last.is_none() && has_begun && !run.was_killed() {
+    if last.is_none() && !run.was_killed() {
         return Err("there is no record".to_owned());
     }
     if run.malformed && !run.was_killed() {
@@ -137,8 +152,10 @@ fn end(run: &Done, log: &Log) -> Result<(), String> {
     Ok(())
 }
 
-/// Each message was taken by an agent, or is still on disk.
-fn nothing_is_lost(story: &Story, log: &Log) -> Result<(), String> {
+/// Each message was taken by an agent, or is still on disk. Only a program of
+/// the `command` agent can be interrupted before it has read its message; such
+/// a message was its turn, and the record says so.
+fn nothing_is_lost(story: &Story, run: &Done, log: &Log) -> Result<Vec<String>, String> {
     let mut on_disk = String::new();
     for folder in ["ipc/input", "ipc/input/.taken"] {
         for entry in fs::read_dir(story.group.path(folder))
@@ -149,32 +166,34 @@ fn nothing_is_lost(story: &Story, log: &Log) -> Result<(), String> {
             on_disk += &fs::read_to_string(entry.path()).unwrap_or_default();
         }
     }
-    let is_safe =
-        |text: &String| log.deliveries.contains_key(text) || on_disk.contains(text.as_str());
-    let lost: Vec<_> = story.sent.iter().filter(|text| !is_safe(text)).collect();
-    // A program that is stopped before it has read its message was its turn;
-    // the record says so.
-    let is_told = |record: &&RunRecord| {
-        record.error.is_some() || record.details.kind == Some(RecordKind::Interrupted)
+    let is_safe = |text: &String| {
+        log.has(text) || on_disk.contains(text.as_str()) || story.dropped.contains(text)
     };
-    let told = story
-        .done
+    let missing: Vec<_> = story
+        .sent
         .iter()
-        .flat_map(|run| &run.records)
-        .filter(is_told);
-    let turns_without_end = if story.protocol == "command" {
-        told.count()
-    } else {
-        0
-    };
-    // Its prompt has what waited at the start behind it.
-    if lost.is_empty() || turns_without_end > 0 {
-        return Ok(());
+        .filter(|text| !is_safe(text))
+        .cloned()
+        .collect();
+    let mut turns = missing.len();
+    // The first turn has all that waited at the start, behind the prompt.
+    if !log.has(&format!("prompt of run-{:05}", run.number)) {
+        let was_due = |text: &&String| {
+            let earlier = log.deliveries.get(*text).map(|all| all[0].run);
+            earlier.is_none_or(|earlier| earlier == run.number) && !story.dropped.contains(*text)
+        };
+        let due = story.sent.iter().filter(was_due);
+        let joined = due.take_while(|text| missing.contains(text)).count();
+        turns -= joined.saturating_sub(1);
     }
-    Err(format!("lost: {lost:?}"))
+    if turns == 0 || story.protocol == "command" && turns <= run.interrupted() {
+        return Ok(missing);
+    }
+    Err(format!("lost: {missing:?}"))
 }
 
-/// A message comes again only after a process that did not end in order.
+/// A message comes again only after a process that did not end in order, or
+/// that was at work when its run was killed.
 fn nothing_comes_twice(story: &Story, log: &Log) -> Result<(), String> {
     for (text, deliveries) in &log.deliveries {
         for pair in deliveries.windows(2) {
@@ -184,8 +203,9 @@ fn nothing_comes_twice(story: &Story, log: &Log) -> Result<(), String> {
                 .iter()
                 .find(|done| done.number == first.run)
                 .unwrap();
-            let was_unclean = !log.clean.contains(&first.process) || run.was_cut_short();
-            if first.process == second.process || !was_unclean {
+            let may_repeat = !log.clean.contains(&first.process)
+                || log.may_have_ended_unseen(story, run, &first.process);
+            if first.process == second.process || !may_repeat {
                 return Err(format!("{text} came twice, first to {}", first.process));
             }
         }
@@ -193,27 +213,31 @@ fn nothing_comes_twice(story: &Story, log: &Log) -> Result<(), String> {
     Ok(())
 }
 
-/// What an agent that ended in order has answered is in a record.
-fn every_answer_is_told(story: &Story, run: &Done, log: &Log) -> Result<(), String> {
+/// What an agent that ended in order has answered is in one record.
+fn every_answer_is_told_once(story: &Story, run: &Done, log: &Log) -> Result<(), String> {
+    let is_command = story.protocol == "command";
+    // What a command prints before its answer is part of it.
+    let is_it = |told: &str, answer: &str| {
+        told == answer || is_command && told.ends_with(&format!("\n{answer}"))
+    };
     // An interrupt may come while a program that has answered is ending.
-    let is_interrupt = |record: &RunRecord| record.details.kind == Some(RecordKind::Interrupted);
-    let is_cut = story.protocol == "command" && run.records.iter().any(is_interrupt);
-    if run.was_cut_short() || is_cut {
-        return Ok(());
-    }
-    let told: BTreeSet<_> = run
-        .records
-        .iter()
-        .filter_map(|r| r.result.as_deref())
-        .collect();
+    let mut cut = if is_command { run.interrupted() } else { 0 };
     let ours = log
         .answers
         .iter()
         .filter(|(_, number, _)| *number == run.number);
-    for (answer, _, process) in ours.filter(|(_, _, process)| log.clean.contains(process)) {
-        // What a command prints before its answer is part of it.
-        if !told.iter().any(|told| told.ends_with(answer.as_str())) {
-            return Err(format!("{answer} of {process} is in no record"));
+    for (answer, _, process) in ours {
+        let told = run.records.iter().filter_map(|r| r.result.as_deref());
+        let count = told.filter(|told| is_it(told, answer)).count();
+        if count > 1 {
+            return Err(format!("{answer} of {process} is in {count} records"));
+        }
+        let must_be_told =
+            log.clean.contains(process) && !log.may_have_ended_unseen(story, run, process);
+        if count == 0 && must_be_told {
+            cut = cut
+                .checked_sub(1)
+                .ok_or_else(|| format!("{answer} of {process} is in no record"))?;
         }
     }
     Ok(())
@@ -229,7 +253,7 @@ pub(crate) fn calm_end(story: &Story) -> Result<(), String> {
     let missing = story
         .sent
         .iter()
-        .find(|text| story.protocol != "command" && !log.deliveries.contains_key(*text));
+        .find(|text| !log.has(text) && !story.dropped.contains(*text));
     if let Some(text) = missing {
         return Err(format!("{text} was never delivered"));
     }

@@ -146,6 +146,22 @@ impl Run {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
+    /// Asks the run to stop, as `docker stop` does. A signal that comes before a
+    /// program's first instruction is nothing that the program can answer for.
+    pub(crate) fn terminate(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        let deadline = Instant::now() + DEADLINE;
+        while Instant::now() < deadline {
+            let status = fs::read_to_string(&status).unwrap_or_default();
+            let is_over = status.is_empty() || status.contains("State:\tZ");
+            if is_over || catches(&status, Signal::TERM) {
+                break;
+            }
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        self.signal(Signal::TERM);
+    }
+
     /// Waits for the end, which must come.
     pub(crate) fn end(mut self) -> Result<Ended, String> {
         let hangs = |what| move |_| format!("{what} does not end");
@@ -164,6 +180,16 @@ impl Run {
             errors,
         })
     }
+}
+
+/// Whether a process with this status handles a signal.
+fn catches(status: &str, signal: Signal) -> bool {
+    let set = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))
+        .unwrap();
+    let set = u64::from_str_radix(set.trim(), 16).unwrap();
+    set >> (signal.as_raw() - 1) & 1 == 1
 }
 
 impl Drop for Run {

@@ -4,8 +4,10 @@
 //! that sends follow-ups, interrupts, closes, stops and kills, and agents that
 //! crash, leave, hang and make noise. The last run of a story is calm. After
 //! each run every message was taken by an agent or is still on disk; none came
-//! twice without a crash; the run has ended, with a record and an exit code
-//! that says how, and has left no process.
+//! twice but to an agent that crashed, or that was at work when the run was
+//! killed; every answer of an agent that ended in order is in one record; the run
+//! has ended, with a record and an exit code that says how, and has left no
+//! process.
 //!
 //! Every choice is made from a seed, which is printed:
 //!

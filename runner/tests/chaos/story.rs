@@ -1,5 +1,6 @@
 //! A story: a few wild runs in one folder, and a calm one.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -59,6 +60,8 @@ pub(crate) struct Story {
     run: u64,
     /// Texts of the messages that were sent as files.
     pub(crate) sent: Vec<String>,
+    /// Messages whose turns were interrupted before anybody had read them.
+    pub(crate) dropped: BTreeSet<String>,
     /// All runs so far.
     pub(crate) done: Vec<Done>,
 }
@@ -73,6 +76,7 @@ pub(crate) fn tell(seed: u64, number: u64, runs: &AtomicU64) -> Result<(), Strin
         group: Group::new(),
         run: 0,
         sent: Vec::new(),
+        dropped: BTreeSet::new(),
         done: Vec::new(),
     };
     for _ in 0..story.rng.u32(1..5) {
@@ -153,7 +157,7 @@ impl Story {
             Act::Cancel => request("cancel"),
             Act::SetModel => group.send(&json!({"type": "set_model", "model": "other"})),
             Act::Close => group.close(""),
-            Act::Terminate => run.signal(Signal::TERM),
+            Act::Terminate => run.terminate(),
             Act::KillRunner => run.signal(Signal::KILL),
             Act::KillSupervisor => {
                 group.kill(|line| line.contains(" supervise "));
@@ -176,7 +180,8 @@ impl Story {
             .group
             .wait_until_empty(|line| alone && line.starts_with("sleep "))
             .and_then(|()| check::run(self))
-            .and_then(|()| {
+            .and_then(|dropped| {
+                self.dropped.extend(dropped);
                 if is_calm {
                     check::calm_end(self)
                 } else {

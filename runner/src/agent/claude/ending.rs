@@ -1,0 +1,86 @@
+//! How a process of Claude Code ends: by itself, or because it is told to.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Claude, End, STOP, meaning, start_failure, tell_received};
+use crate::agent::{AgentEvent, AgentLink, Failure};
+use crate::child::{ChildEvent, ExitReport, StopLadder};
+
+/// How long an interrupted turn may take to end when the run is stopped.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
+
+impl Claude {
+    /// The run is to end now: interrupt, end of input, TERM, KILL.
+    pub(super) async fn stop(mut self, link: &AgentLink) -> Result<End, Failure> {
+        if self.is_working() {
+            self.interrupt()?;
+            let deadline = Instant::now() + INTERRUPT_GRACE;
+            while self.is_working() && Instant::now() < deadline {
+                match timeout_at(deadline, self.child.next()).await {
+                    Ok(ChildEvent::Line(line)) => self.line(line, link).await?,
+                    Ok(ChildEvent::Exited(report)) => {
+                        return Ok(self.told_to_end(&report, link).await);
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        self.end(STOP, link).await
+    }
+
+    /// Ends it. What it says on its way out counts: a receipt, an answer.
+    pub(super) async fn end(
+        mut self,
+        ladder: StopLadder,
+        link: &AgentLink,
+    ) -> Result<End, Failure> {
+        let mut stopping = self.child.begin_stop(ladder);
+        loop {
+            match self.child.next_while(&mut stopping).await {
+                ChildEvent::Line(line) => self.line(line, link).await?,
+                ChildEvent::Exited(report) => return Ok(self.told_to_end(&report, link).await),
+            }
+        }
+    }
+
+    async fn told_to_end(&mut self, report: &ExitReport, link: &AgentLink) -> End {
+        if report.status.success() {
+            tell_received(self.receipts.ended_well(), link).await;
+        }
+        End::Done
+    }
+
+    /// It has ended by itself, or because its input has.
+    pub(super) async fn exited(
+        mut self,
+        report: &ExitReport,
+        link: &AgentLink,
+    ) -> Result<End, Failure> {
+        if self.session_missing {
+            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
+        }
+        if let Some(failure) = self.start_failure {
+            return Err(failure);
+        }
+        // Exit code 1 after an error result repeats what was reported.
+        let repeats = report.status.code() == Some(1) && self.last_result_failed && !self.busy;
+        if report.status.success() || repeats {
+            tell_received(self.receipts.ended_well(), link).await;
+            if self.has_spoken && !self.receipts.turn_is_open() {
+                // Its last result was its last word; it need not say so.
+                link.tell(AgentEvent::Idle).await;
+            }
+            return Ok(End::Done);
+        }
+        let words = report.in_words("Claude Code");
+        if self.session.is_some() {
+            return Err(Failure::crash(words));
+        }
+        if self.resumes && meaning::is_missing_session(&report.stderr_tail) {
+            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
+        }
+        Err(start_failure(words))
+    }
+}
