@@ -11,19 +11,26 @@ mod profile;
 mod prompt;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::rpc::{Incoming, Peer, RpcError};
-use super::{Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, UserMessage};
+use super::{
+    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd,
+    UserMessage,
+};
 use crate::child::ExitReport;
 use begin::Begun;
 use profile::Profile;
 use prompt::Prompt;
 
 /// How long a cancelled turn may take to end when the run is stopped.
-const CANCEL_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+/// How long a cancelled turn may take to end when the conversation goes on. Then
+/// the agent is ended: opencode is deaf while it tries a model call again.
+const DEAF_AFTER: Duration = Duration::from_secs(10);
 
 /// Drives the agent until its input is closed or it is told to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
@@ -74,6 +81,8 @@ impl Acp {
                 self.peer.stop(self.profile.close).await;
                 return Ok(());
             }
+            let deaf_at = self.prompt.as_ref().and_then(Prompt::cancelled_at);
+            let deaf_at = deaf_at.map(|at| at + DEAF_AFTER);
             tokio::select! {
                 () = link.stop.cancelled() => return self.stop(link).await,
                 command = link.commands.recv(), if has_commands => match command {
@@ -91,8 +100,27 @@ impl Acp {
                     Incoming::Exited(report) => return self.exited(&report),
                     incoming => self.incoming(incoming, link).await?,
                 },
+                () = sleep_until(deaf_at.unwrap_or_else(Instant::now)), if deaf_at.is_some() => {
+                    return self.give_up(link).await;
+                }
             }
         }
+    }
+
+    /// Ends an agent that does not end a cancelled turn. The turn is over with
+    /// it; the next message starts another process, with the same conversation.
+    async fn give_up(&mut self, link: &AgentLink) -> Result<(), Failure> {
+        let seconds = DEAF_AFTER.as_secs();
+        let text =
+            format!("the agent did not react to the interrupt for {seconds} s and was ended");
+        link.tell(AgentEvent::Notice(text)).await;
+        self.end(link).await?;
+        if let Some(prompt) = self.prompt.take() {
+            let interrupted = TurnEnd::from(Outcome::Interrupted);
+            self.end_turn(interrupted, prompt.into_messages(), link)
+                .await;
+        }
+        Ok(())
     }
 
     /// Begins a turn with all that waits, if none runs.
@@ -157,6 +185,10 @@ impl Acp {
         if let Some(warning) = warning {
             link.tell(AgentEvent::Warning(warning)).await;
         }
+        self.end_turn(end, received, link).await;
+    }
+
+    async fn end_turn(&self, end: TurnEnd, received: Vec<UserMessage>, link: &AgentLink) {
         link.tell(AgentEvent::TurnEnd(end)).await;
         for message in received {
             link.tell(AgentEvent::Received(message.id)).await;
@@ -186,8 +218,19 @@ impl Acp {
                 },
             }
         }
-        self.peer.stop(self.profile.stop).await;
-        Ok(())
+        self.end(link).await
+    }
+
+    /// Ends the agent's process. What it says on its way out counts: the end of
+    /// the turn.
+    async fn end(&mut self, link: &AgentLink) -> Result<(), Failure> {
+        let mut stopping = self.peer.begin_stop(self.profile.stop);
+        loop {
+            match self.peer.next_while(&mut stopping).await {
+                Incoming::Exited(_) => return Ok(()),
+                incoming => self.incoming(incoming, link).await?,
+            }
+        }
     }
 }
 

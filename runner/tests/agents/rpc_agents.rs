@@ -11,6 +11,7 @@ crate::tests![
     a_conversation_has_answers_usage_and_a_version,
     what_is_said_while_it_works_is_answered_too,
     an_interrupt_ends_the_turn_and_keeps_the_conversation,
+    an_agent_that_is_deaf_to_an_interrupt_is_replaced,
     the_conversation_is_resumed_without_its_old_texts,
     a_forgotten_conversation_is_begun_anew_and_said,
     a_refused_key_is_an_error_of_that_kind,
@@ -111,6 +112,39 @@ fn an_interrupt_ends_the_turn_and_keeps_the_conversation() {
         assert_eq!(run.answer(), "Reply to: two");
         assert_eq!(close(group, run), 0);
     });
+}
+
+/// The turn is over, what waits is answered by the next process, and both are
+/// said.
+fn an_agent_that_is_deaf_to_an_interrupt_is_replaced() {
+    for waits in [true, false] {
+        let group = Group::new();
+        let run = group.run(&document(&group, "acp", "one", "deaf"));
+        eventually("the turn", || group.received() == ["one"]);
+        if waits {
+            group.message("two");
+            eventually("the message", || !group.input_files(".taken").is_empty());
+        }
+        group.input_file("9-interrupt.json", &json!({"type": "interrupt"}));
+        let record = run.record();
+        assert_eq!(record.details.kind, Some(RecordKind::Interrupted));
+        let notice = record.details.notice.unwrap();
+        assert!(
+            notice.contains("did not react to the interrupt"),
+            "{notice}"
+        );
+        if !waits {
+            let kind = run.record().details.kind;
+            assert_eq!(kind, Some(RecordKind::SessionUpdate));
+            group.message("two");
+        }
+        let record = run.record();
+        assert_eq!(record.result.as_deref(), Some("Reply to: two"));
+        assert_eq!(record.new_session_id.as_deref(), Some(SESSION));
+        assert_eq!(close(&group, run), 0);
+        assert_eq!(group.received(), ["one", "two"]);
+        assert_eq!(group.input_files(".taken"), [""; 0]);
+    }
 }
 
 fn the_conversation_is_resumed_without_its_old_texts() {

@@ -2,6 +2,7 @@
 
 use drawbridge_shared::protocol::{ErrorKind, Usage};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::agent::rpc::{RpcError, kind_of_status};
 use crate::agent::{Activity, Failure, Outcome, TurnEnd, UserMessage};
@@ -16,7 +17,8 @@ pub(super) struct Prompt {
     text: String,
     /// What it said before.
     earlier: Option<String>,
-    is_cancelled: bool,
+    /// When the agent was first told to stop.
+    cancelled_at: Option<Instant>,
 }
 
 impl Prompt {
@@ -26,13 +28,22 @@ impl Prompt {
             messages,
             text: String::new(),
             earlier: None,
-            is_cancelled: false,
+            cancelled_at: None,
         }
     }
 
     /// Notes that the agent was told to stop.
-    pub(super) const fn cancel(&mut self) {
-        self.is_cancelled = true;
+    pub(super) fn cancel(&mut self) {
+        self.cancelled_at.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) const fn cancelled_at(&self) -> Option<Instant> {
+        self.cancelled_at
+    }
+
+    /// Its messages, when the agent does not end it.
+    pub(super) fn into_messages(self) -> Vec<UserMessage> {
+        self.messages
     }
 
     /// Takes a `session/update`: what the supervisor is to be told.
@@ -76,7 +87,7 @@ impl Prompt {
     ) -> (TurnEnd, Vec<UserMessage>, Option<String>) {
         let (outcome, usage, warning) = match result {
             // opencode fails when it is stopped before it has really begun.
-            Err(_) if self.is_cancelled => (Outcome::Interrupted, None, None),
+            Err(_) if self.cancelled_at.is_some() => (Outcome::Interrupted, None, None),
             Err(error) => (Outcome::Failed(failure(&error)), None, None),
             Ok(answer) => {
                 let said = Some(self.text)
