@@ -228,3 +228,21 @@ async fn resolve(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>,
         None => Ok(addresses),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a name leads to now is what counts, whatever it led to before.
+    #[tokio::test]
+    async fn class_13_a_name_that_leads_to_local_addresses_is_not_connected_to() {
+        for host in ["localhost", "127.0.0.1", "[::1]", "10.1.2.3"] {
+            let refused = resolve(host, 443, Reach::Public).await.unwrap_err();
+            assert!(matches!(refused, ConnectError::OutOfReach { .. }), "{host}");
+        }
+        let metadata = resolve("169.254.169.254", 443, Reach::Private).await;
+        assert!(matches!(metadata, Err(ConnectError::OutOfReach { .. })));
+        let local = resolve("localhost", 443, Reach::Loopback).await.unwrap();
+        assert!(!local.is_empty());
+    }
+}

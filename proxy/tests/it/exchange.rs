@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use crate::support::{Client, KEY, Proxy, Upstream, config, config_from};
+use crate::support::{Client, KEY, Proxy, Upstream, config, config_from, spec};
 use drawbridge_proxy::config::ClientAuth;
 
 #[test]
@@ -46,6 +46,16 @@ fn class_01_without_a_session_the_upstream_is_not_contacted() {
             "{}",
             answer.text()
         );
+    }
+    // Nor in the form for proxies, nor as a WebSocket.
+    let absolute = format!("GET {}/v1/models HTTP/1.1\r\n", upstream.url());
+    let upgrade = "GET /v1/models HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n";
+    for (head, host) in [
+        (&*absolute, upstream.address.to_string()),
+        (upgrade, "x".to_owned()),
+    ] {
+        let request = format!("{head}host: {host}\r\nx-api-key: placeholder\r\n\r\n");
+        assert_eq!(proxy.connect().send(request).answer().status, 401, "{head}");
     }
     upstream.assert_unused();
 }
@@ -184,6 +194,33 @@ fn class_17_without_a_credential_nothing_is_forwarded() {
     upstream.assert_unused();
 }
 
+/// What is missing is no permission: an empty list is not "no limit".
+#[test]
+fn class_17_an_empty_list_allows_nothing() {
+    let upstream = Upstream::answering();
+    let mut config = config(&upstream.url());
+    let mut rules = spec();
+    rules.allow = Some(Vec::new());
+    let mut routes = spec();
+    routes.routes = Some(std::collections::BTreeSet::new());
+    for of_route in [false, true] {
+        if of_route {
+            config.routes[0].allow = Vec::new();
+        }
+        let proxy = Proxy::start(config.clone());
+        for spec in [rules.clone(), routes.clone(), spec()] {
+            let narrowed = proxy.handle.sessions().issue(spec.clone()).unwrap();
+            let request = proxy
+                .post("{}")
+                .replace(proxy.session.token(), narrowed.token());
+            let is_open = !of_route && spec.allow.is_none() && spec.routes.is_none();
+            let status = if is_open { 200 } else { 403 };
+            assert_eq!(proxy.connect().send(request).answer().status, status);
+        }
+    }
+    assert_eq!(upstream.seen.try_iter().count(), 1);
+}
+
 #[test]
 fn placeholder_mode_takes_the_placeholder_and_nothing_else() {
     let upstream = Upstream::answering();
@@ -280,7 +317,7 @@ fn class_18_a_compressed_answer_is_refused() {
 fn a_body_over_the_sessions_cap_is_refused() {
     let upstream = Upstream::answering();
     let proxy = Proxy::start(config(&upstream.url()));
-    let mut narrow = crate::support::spec();
+    let mut narrow = spec();
     narrow.limits.body_bytes = Some(4);
     let session = proxy.handle.sessions().issue(narrow).unwrap();
     let post = |framing: &str| {

@@ -3,9 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::protocols::tls_upstream;
+use drawbridge_proxy::config::ProxyConfig;
+
+use crate::protocols::{HASTY, TLS_STREAMS, tls_upstream};
 use crate::support::{DEADLINE, KEY, Proxy, config, config_from};
 
 /// An upstream that answers a head at once and then reads on. It tells of each
@@ -51,16 +54,42 @@ fn class_25_an_upload_that_outlives_its_answer_holds_up_nobody() {
         .expect("the upload is given up");
 }
 
+/// Over HTTP/2 it would keep one of the few streams that an upstream grants.
+#[test]
+fn class_25_an_upload_that_outlives_its_answer_keeps_no_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let proxy = Proxy::start(over_http2(&runtime, folder.path()));
+    let whole = proxy
+        .post("a body of which only a part is sent")
+        .replace("host: proxy", &format!("host: proxy\r\n{HASTY}: 1"));
+    let slow: Vec<_> = (0..2 * TLS_STREAMS)
+        .map(|_| {
+            let mut slow = proxy.connect();
+            slow.send(&whole[..whole.len() - 10]);
+            assert_eq!(slow.answer().status, 200);
+            slow
+        })
+        .collect();
+    assert_eq!(proxy.connect().send(proxy.post("{}")).answer().status, 200);
+    drop(slow);
+}
+
+/// A proxy whose upstream speaks HTTP/2.
+fn over_http2(runtime: &tokio::runtime::Runtime, folder: &Path) -> ProxyConfig {
+    let (port, root) = runtime.block_on(tls_upstream(&["h2"], folder));
+    let url = format!("https://localhost:{port}");
+    let mut config = config_from(&[("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &url)]);
+    config.extra_roots = vec![root];
+    config
+}
+
 /// HTTP/2 streams share one window, and what is not read uses it up.
 #[test]
 fn class_25_answers_that_nobody_reads_hold_up_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (port, root) = runtime.block_on(tls_upstream(&["h2"], folder.path()));
-    let url = format!("https://localhost:{port}");
-    let mut config = config_from(&[("ANTHROPIC_API_KEY", KEY), ("ANTHROPIC_BASE_URL", &url)]);
-    config.extra_roots = vec![root];
-    let proxy = Proxy::start(config);
+    let proxy = Proxy::start(over_http2(&runtime, folder.path()));
     let path = folder.path().join("proxy.sock");
     let _listener = proxy.handle.listen_unix(&path).unwrap();
     let large = proxy.post(&"x".repeat(2000));

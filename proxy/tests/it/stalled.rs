@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -122,30 +125,30 @@ fn class_25_an_http2_answer_without_a_window_is_given_up() {
 /// the connection's other streams go on.
 #[test]
 fn class_25_the_end_of_an_http2_answer_does_not_wait_for_ever() {
-    let large = "x".repeat(100_000);
-    let answers = [large, "small".to_owned()];
-    let count = std::sync::atomic::AtomicUsize::new(0);
-    let count = std::sync::Arc::new(count);
+    // In many pieces, in one that is large, and in one that fits.
+    let lengths = [100_000, 6000, 500];
+    let count = Arc::new(AtomicUsize::new(0));
     let upstream = Upstream::start(move |_, stream| {
-        let answer = &answers[count.fetch_add(1, std::sync::atomic::Ordering::Relaxed)];
+        let answer = "x".repeat(lengths[count.fetch_add(1, Relaxed)]);
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
             answer.len()
         );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(answer.as_bytes()).unwrap();
+        stream.write_all((head + &answer).as_bytes()).unwrap();
     });
     let proxy = Proxy::start(impatient(&upstream));
     let mut client = Http2::connect(&proxy, 1000);
-    client.ask(&proxy, 1);
-    let frames = client.wait_for("reset", |(kind, _, stream, _)| {
-        (*kind, *stream) == (RST_STREAM, 1)
-    });
-    let taken = frames.iter().filter(|frame| frame.0 == DATA);
-    assert_eq!(taken.map(|frame| frame.3.len()).sum::<usize>(), 1000);
-    client.ask(&proxy, 3);
+    for number in [1, 3] {
+        client.ask(&proxy, number);
+        let frames = client.wait_for("reset", |(kind, _, stream, _)| {
+            (*kind, *stream) == (RST_STREAM, number)
+        });
+        let taken = frames.iter().filter(|frame| frame.0 == DATA);
+        assert_eq!(taken.map(|frame| frame.3.len()).sum::<usize>(), 1000);
+    }
+    client.ask(&proxy, 5);
     let end = |(kind, flags, stream, _): &Frame| {
-        (*kind, *flags & END_STREAM, *stream) == (DATA, END_STREAM, 3)
+        (*kind, *flags & END_STREAM, *stream) == (DATA, END_STREAM, 5)
     };
     client.wait_for("end", end);
 }
@@ -159,6 +162,6 @@ fn an_http2_connection_without_requests_is_closed() {
     let mut client = Http2::connect(&proxy, 1000);
     client.ask(&proxy, 1);
     client.wait_for("farewell", |frame| frame.0 == GOAWAY);
-    while client.frame().is_some() {}
+    client.0.rest();
     upstream.next();
 }

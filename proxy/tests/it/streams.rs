@@ -45,8 +45,7 @@ fn class_03_revoking_a_session_ends_its_answers() {
     client.send(proxy.post("{}")).head();
     proxy.handle.sessions().revoke(proxy.session.id());
     go.send(()).unwrap();
-    let mut rest = Vec::new();
-    let _ = client.reader.read_to_end(&mut rest);
+    let rest = client.rest();
     assert_eq!(rest, b"1\r\na\r\n");
 }
 
@@ -106,8 +105,7 @@ fn an_upstream_that_leaves_ends_the_clients_answer() {
     let proxy = Proxy::start(config(&upstream.url()));
     let mut client = proxy.connect();
     client.send(proxy.post("{}")).head();
-    let mut rest = Vec::new();
-    let _ = client.reader.read_to_end(&mut rest);
+    let rest = client.rest();
     assert!(
         !rest.ends_with(b"0\r\n\r\n"),
         "the answer must not look complete"
@@ -168,8 +166,7 @@ fn silence_within_an_answer_ends_it() {
     let proxy = Proxy::start(config);
     let mut client = proxy.connect();
     client.send(proxy.post("{}")).head();
-    let mut rest = Vec::new();
-    let _ = client.reader.read_to_end(&mut rest);
+    let rest = client.rest();
     assert_eq!(rest, b"x");
 }
 
@@ -193,8 +190,7 @@ fn class_25_a_head_that_never_ends_is_cut() {
     let proxy = Proxy::start(config);
     let mut client = proxy.connect();
     client.send("GET /v1/models HTTP/1.1\r\nhost: x\r\n");
-    let mut rest = Vec::new();
-    let _ = client.reader.read_to_end(&mut rest);
+    client.rest();
     upstream.assert_unused();
 }
 

@@ -1,6 +1,6 @@
 //! A proxy under test, an upstream made of raw sockets, and a raw client.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -250,10 +250,29 @@ impl Client {
         answer
     }
 
-    /// Whether the proxy closed the connection without another byte.
+    /// Whether the proxy closes the connection without another byte, in time.
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.reader.fill_buf(), Ok([]) | Err(_))
+        match self.reader.fill_buf() {
+            Ok(bytes) => bytes.is_empty(),
+            Err(error) => !is_timeout(&error),
+        }
     }
+
+    /// What comes until the end of the connection, which has to come in time.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if let Err(error) = self.reader.read_to_end(&mut rest) {
+            let text = String::from_utf8_lossy(&rest);
+            assert!(!is_timeout(&error), "still open after {text}");
+        }
+        rest
+    }
+}
+
+/// Whether nothing came, rather than an end.
+fn is_timeout(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{TimedOut, WouldBlock};
+    matches!(error.kind(), TimedOut | WouldBlock)
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
