@@ -63,6 +63,9 @@ pub struct RouteConfig {
     pub injection: Injection,
     /// What is allowed; an empty list allows nothing.
     pub allow: Vec<Rule>,
+    /// The beginning of its clients' paths that the upstream does not have; rules
+    /// are about what comes after it.
+    pub strip_path: Option<String>,
     /// Paths whose `HEAD` the proxy answers itself.
     pub answered_heads: &'static [&'static str],
     /// In which shape errors are written.

@@ -102,11 +102,10 @@ impl RouteTable {
             if route.name().as_str() == first {
                 let rest = &path[1 + first.len()..];
                 // "/NAME" itself has no path on the route.
-                return (!rest.is_empty()).then_some(Selected { route, path: rest });
+                return (!rest.is_empty()).then_some(route.selected(rest));
             }
         }
-        let route = self.routes.first()?;
-        Some(Selected { route, path })
+        Some(self.routes.first()?.selected(path))
     }
 
     /// How errors about a path are told.
@@ -151,6 +150,14 @@ impl Route {
             credential,
             config,
         }
+    }
+
+    /// A path on this route, as its upstream knows it.
+    fn selected<'path>(&self, path: &'path str) -> Selected<'_, 'path> {
+        let stripped = self.config.strip_path.as_deref();
+        let rest = stripped.and_then(|prefix| path.strip_prefix(prefix));
+        let path = rest.filter(|rest| rest.starts_with('/')).unwrap_or(path);
+        Selected { route: self, path }
     }
 
     pub(crate) const fn index(&self) -> usize {

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -112,6 +114,32 @@ impl Launcher {
             upstream: upstream.url(),
             credential,
         }
+    }
+
+    /// Gives the host a login of Codex in the place of a key, and the route for it
+    /// that the documentation shows. Returns the login's token, and its account.
+    ///
+    /// # Panics
+    /// The documentation shows no such route.
+    #[must_use]
+    pub fn log_in_to_codex(&self) -> (String, &'static str) {
+        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/credentials.md");
+        let text = fs::read_to_string(documents).unwrap();
+        let (_, section) = text.split_once("### Codex's login\n").unwrap();
+        let route = section.split("```").nth(1).unwrap();
+        let route = route.strip_prefix("toml\n").unwrap();
+        let route = route.replace("https://chatgpt.com", &self.upstream);
+        assert!(route.contains(&self.upstream), "{route}");
+        fs::write(self.working_directory().join("drawbridge.toml"), route).unwrap();
+        // It ends in the year 2100.
+        let claims = URL_SAFE_NO_PAD.encode(json!({ "exp": 4_102_444_800_u64 }).to_string());
+        let token = format!("fake.{claims}.signature");
+        let login = json!({"tokens": {"id_token": "fake", "access_token": token,
+                                      "refresh_token": "fake", "account_id": "account-1"}});
+        let folder = self.home().join(".codex");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("auth.json"), login.to_string()).unwrap();
+        (token, "account-1")
     }
 
     /// The state folder.

@@ -34,7 +34,7 @@ impl Dialect {
     fn of(request: &Request) -> Option<Self> {
         match (request.method.as_str(), request.path()) {
             ("POST", "/v1/messages") => Some(Self::Messages),
-            ("POST", "/v1/responses") => Some(Self::Responses),
+            ("POST", "/v1/responses" | "/backend-api/codex/responses") => Some(Self::Responses),
             ("POST", path) if path.ends_with(":streamGenerateContent") => Some(Self::Gemini),
             _ => None,
         }

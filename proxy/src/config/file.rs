@@ -192,6 +192,7 @@ pub(super) struct RouteTable {
     pub(super) credential: Option<CredentialSource>,
     pub(super) injection: Option<InjectionSetting>,
     pub(super) allow: Option<Vec<String>>,
+    pub(super) strip_path: Option<String>,
     #[serde(default)]
     pub(super) default: bool,
     pub(super) first_byte: Option<Period>,

@@ -269,6 +269,11 @@ fn base_route(
         credential,
         injection,
         allow: allow.collect::<Result<_, _>>()?,
+        strip_path: table
+            .strip_path
+            .as_deref()
+            .map(|path| strip_path(file, &name, path))
+            .transpose()?,
         answered_heads: defaults.map_or(&[], |defaults| defaults.answered_heads),
         error_shape: defaults.map_or_else(ErrorShape::default, |defaults| defaults.error_shape),
         adds_oauth_beta: false,
@@ -336,6 +341,18 @@ fn injection(
                 .ok_or_else(problem)
         }
     }
+}
+
+fn strip_path(file: &ConfigFile, name: &RouteName, path: &str) -> Result<String, ConfigError> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    let is_path = path.strip_prefix('/').is_some_and(|segments| {
+        let mut segments = segments.split('/');
+        segments.all(|segment| !segment.is_empty() && segment.bytes().all(is_plain))
+    });
+    let problem = || format!("{path:?} is not a plain path, such as \"/v1\"");
+    is_path
+        .then(|| path.to_owned())
+        .ok_or_else(|| value_error(file, name, "strip-path", &problem()))
 }
 
 fn upstream(

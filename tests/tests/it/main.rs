@@ -2,6 +2,7 @@
 //! container engine.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod codex_login;
 mod documents;
 mod harness;
 mod launcher;

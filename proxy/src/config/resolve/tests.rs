@@ -161,6 +161,17 @@ fn an_unknown_credential_source_is_named_with_the_known_ones() {
 }
 
 #[test]
+fn a_stripped_path_is_plain() {
+    let route = |path: &str| format!("[[route]]\npreset = \"openai\"\nstrip-path = \"{path}\"\n");
+    let config = resolved(&route("/v1"), &[]).unwrap();
+    assert_eq!(config.routes[0].strip_path.as_deref(), Some("/v1"));
+    for bad in ["", "/", "v1", "/v1/", "//v1", "/v1/..", "/%76", "/*"] {
+        let told = error(&route(bad));
+        assert!(told.contains("strip-path"), "{bad}: {told}");
+    }
+}
+
+#[test]
 fn the_environment_wins_over_the_file() {
     let text = "[proxy]\nport = 4000\nbind = \"10.0.0.1\"";
     let variables = [
