@@ -1,6 +1,7 @@
 //! Bodies that take their time: streams, aborts, deadlines and shutdown.
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,37 @@ fn event_streams_pass_chunk_by_chunk() {
     let mut rest = [0; 19];
     client.reader.read_exact(&mut rest).unwrap();
     assert_eq!(&rest, b"9\r\ndata: 2\n\n\r\n0\r\n\r\n");
+}
+
+#[test]
+fn uploads_pass_chunk_by_chunk() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", upstream.local_addr().unwrap());
+    let (sender, pieces) = channel();
+    std::thread::spawn(move || {
+        let mut stream = upstream.accept().unwrap().0;
+        let mut seen = Vec::new();
+        let mut byte = [0];
+        for piece in [&b"\r\n\r\n"[..], b"first", b"second"] {
+            while !seen.ends_with(piece) {
+                stream.read_exact(&mut byte).unwrap();
+                seen.extend(byte);
+            }
+            sender.send(()).unwrap();
+        }
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .unwrap();
+    });
+    let proxy = Proxy::start(config(&url));
+    let mut client = proxy.connect();
+    let whole = proxy.post("first, and then the second");
+    let (first, rest) = whole.split_once(", and").unwrap();
+    client.send(first);
+    for _ in ["head", "first"] {
+        pieces.recv_timeout(DEADLINE).unwrap();
+    }
+    assert_eq!(client.send(format!(", and{rest}")).answer().status, 200);
 }
 
 #[test]
@@ -133,7 +165,7 @@ fn an_upstream_that_drops_the_request_is_a_502() {
 
 #[test]
 fn an_unreachable_upstream_is_a_502() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
     let proxy = Proxy::start(config(&format!("http://{address}")));

@@ -110,6 +110,19 @@ impl Group {
         )
     }
 
+    /// A run with variables of its own.
+    pub(crate) fn run_with(&self, document: &Value, variables: &[(&str, &Path)]) -> Run {
+        let mut run = Run::spawn(
+            Stdio::piped(),
+            &Markers::new(None),
+            self.dir.path(),
+            variables,
+        );
+        let mut input = run.child.stdin.take().unwrap();
+        input.write_all(document.to_string().as_bytes()).unwrap();
+        run
+    }
+
     /// All that a run prints, as text.
     pub(crate) fn raw_output(&self, document: &Value) -> String {
         let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
@@ -161,6 +174,10 @@ impl Run {
     }
 
     pub(crate) fn with_input(stdin: Stdio, markers: &Markers, cwd: &Path) -> Self {
+        Self::spawn(stdin, markers, cwd, &[])
+    }
+
+    fn spawn(stdin: Stdio, markers: &Markers, cwd: &Path, variables: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
             .stdin(stdin)
             .stdout(Stdio::piped())
@@ -168,6 +185,7 @@ impl Run {
             .current_dir(cwd)
             .env_remove("DRAWBRIDGE_AGENT")
             .env("DRAWBRIDGE_LOG", "debug")
+            .envs(variables.iter().copied())
             .spawn()
             .unwrap();
         let mut stdout = child.stdout.take().unwrap();

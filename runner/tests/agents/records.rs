@@ -17,6 +17,8 @@ crate::tests![
     a_stuck_agent_is_interrupted_and_then_ended,
     a_script_that_says_no_is_a_silent_success,
     a_script_that_fails_is_an_error,
+    a_close_in_a_turn_is_followed_by_its_answer_only,
+    no_prompt_is_left_on_disk,
 ];
 
 fn an_answer_says_what_it_cost() {
@@ -191,19 +193,84 @@ fn a_script_that_says_no_is_a_silent_success() {
 }
 
 fn a_script_that_fails_is_an_error() {
-    let group = Group::new();
-    let mut document = group.claude("x", "polite");
-    document["isScheduledTask"] = true.into();
-    document["script"] = "echo broken >&2; echo '[host] forged' >&2; exit 7".into();
-    let run = group.run(&document);
-    let error = run.error();
-    assert!(
-        error.contains("exit code 7") && error.contains("broken"),
-        "{error}"
-    );
-    let (exit, stderr) = run.exit();
-    assert_eq!(exit, 1);
-    for line in stderr.lines() {
-        assert!(line.starts_with("[agent-runner] "), "{stderr}");
+    for (script, words) in [
+        (
+            "echo broken >&2; echo '[host] forged' >&2; exit 7",
+            "exit code 7: broken",
+        ),
+        ("true", "wrote nothing"),
+        ("echo yes", "not JSON with a boolean"),
+        ("echo '{\"data\": 1}'", "not JSON with a boolean"),
+        ("echo '{\"wakeAgent\": 1}'", "not JSON with a boolean"),
+        ("head -c 2000000 /dev/zero", "more than 1048576 bytes"),
+    ] {
+        let group = Group::new();
+        group.message("waits");
+        let mut document = group.claude("x", "polite");
+        document["isScheduledTask"] = true.into();
+        document["script"] = script.into();
+        let run = group.run(&document);
+        let error = run.error();
+        assert!(error.contains(words), "{script}: {error}");
+        let (exit, stderr) = run.exit();
+        assert_eq!(exit, 1);
+        for line in stderr.lines() {
+            assert!(line.starts_with("[agent-runner] "), "{stderr}");
+        }
+        assert!(group.received().is_empty(), "no model is called");
+        assert_eq!(group.input_files("").len(), 1, "what waits is not lost");
     }
+}
+
+/// Another record would restart the host's idle clock.
+fn a_close_in_a_turn_is_followed_by_its_answer_only() {
+    let group = Group::new();
+    let script = "cat; touch began; while ! [ -e go ]; do sleep 0.02; done";
+    let run = group.run(&group.document("one", "command", &["sh", "-c", script]));
+    eventually("the turn", || group.path("workspace/began").exists());
+    group.close();
+    eventually("the request to close to be taken", || {
+        !group.path("ipc/input/_close").exists()
+    });
+    std::fs::write(group.path("workspace/go"), "").unwrap();
+    assert_eq!(run.answer(), "one");
+    // It also says that no further record came.
+    assert_eq!(run.exit().0, 0);
+}
+
+/// Neither while the agent works nor after that, wherever temporary files go.
+fn no_prompt_is_left_on_disk() {
+    const SECRET: &str = "the prompt 4711";
+    let group = Group::new();
+    std::fs::create_dir(group.path("tmp")).unwrap();
+    let script = "cat > /dev/null; touch began; while ! [ -e go ]; do sleep 0.02; done";
+    let document = group.document(SECRET, "command", &["sh", "-c", script]);
+    let run = group.run_with(&document, &[("TMPDIR", &group.path("tmp"))]);
+    eventually("the turn", || group.path("workspace/began").exists());
+    let is_clean = || {
+        let found = files_with(&group.path(""), SECRET.as_bytes());
+        assert_eq!(found, [""; 0].map(std::path::PathBuf::from));
+        // NanoClaw's own place for it.
+        let input = std::fs::read("/tmp/input.json").unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&input).contains(SECRET));
+    };
+    is_clean();
+    std::fs::write(group.path("workspace/go"), "").unwrap();
+    run.record();
+    group.close();
+    assert_eq!(run.exit().0, 0);
+    is_clean();
+}
+
+fn files_with(folder: &std::path::Path, text: &[u8]) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if memchr::memmem::find(&std::fs::read(&path).unwrap_or_default(), text).is_some() {
+            found.push(path);
+        }
+    }
+    found
 }

@@ -96,8 +96,24 @@ fn compaction_archives_the_transcript_first() {
     let [archive] = &archives[..] else {
         panic!("{archives:?}");
     };
+    // `2026-11-21-conversation-1504.md`, as there is no title.
+    let name = archive.file_name().unwrap().to_str().unwrap();
+    let digits = name.replace(|c: char| c.is_ascii_digit(), "0");
+    assert_eq!(digits, "0000-00-00-conversation-0000.md", "{name}");
     let text = fs::read_to_string(archive).unwrap();
-    assert!(text.contains("**User**: remember this"), "{text}");
+    let (head, talk) = text.split_once("\n---\n").unwrap();
+    assert_eq!(talk, "\n**User**: remember this\n");
+    // `Archived: Nov 21, 3:04 PM`
+    let archived = head.strip_prefix("# Conversation\n\nArchived: ").unwrap();
+    let words: Vec<_> = archived.split_whitespace().collect();
+    let [month, day, time, half] = words[..] else {
+        panic!("{archived}");
+    };
+    assert!(month.len() == 3 && day.ends_with(','), "{archived}");
+    assert!(
+        time.contains(':') && matches!(half, "AM" | "PM"),
+        "{archived}"
+    );
     group.close();
     assert_eq!(run.exit().0, 0);
 }

@@ -114,7 +114,14 @@ fn settings_are_written_once() {
     group.run_once(&group.claude("x", "polite"));
     let path = group.path("home/.claude/settings.json");
     let settings: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    assert_eq!(settings["env"]["CLAUDE_CODE_EXPERIMENTAL_AGENT_TEAMS"], "1");
+    for (name, value) in [
+        ("CLAUDE_CODE_EXPERIMENTAL_AGENT_TEAMS", "1"),
+        ("CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD", "1"),
+        ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "0"),
+        ("CLAUDE_CODE_AUTO_COMPACT_WINDOW", "165000"),
+    ] {
+        assert_eq!(settings["env"][name], value, "{name}");
+    }
     fs::write(&path, "{\"mine\":1}").unwrap();
     group.run_once(&group.claude("x", "polite"));
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"mine\":1}");

@@ -200,8 +200,14 @@ fn a_task_is_scheduled_with_every_kind_of_schedule() {
     }
     for (kind, value) in [
         ("cron", "daily"),
+        ("cron", "0 25 * * *"),
         ("interval", "0"),
+        ("interval", "-5"),
+        ("interval", "soon"),
         ("once", "2026-12-01T09:00:00Z"),
+        ("once", "2026-12-01T09:00:00+02:00"),
+        ("once", "2026-13-01T09:00:00"),
+        ("weekly", "1"),
     ] {
         let arguments = json!({"prompt": "x", "schedule_type": kind, "schedule_value": value});
         assert!(mcp.call("schedule_task", &arguments).0, "{kind} {value}");
@@ -230,6 +236,10 @@ fn the_main_group_may_schedule_for_others_and_register_groups() {
     let mut expected = group.clone();
     expected["type"] = json!("register_group");
     assert_eq!(request, expected);
+    let mut quiet = group.clone();
+    quiet["requiresTrigger"] = true.into();
+    assert!(!mcp.call("register_group", &quiet).0);
+    assert_eq!(mcp.request("tasks").0["requiresTrigger"], true);
     let bad = json!({"jid": "3@g.us", "name": "Three", "folder": "../three", "trigger": "@Andy"});
     assert!(mcp.call("register_group", &bad).0);
 
@@ -264,34 +274,67 @@ fn tasks_are_listed_from_the_hosts_snapshot() {
          2026-12-01T09:00:00.000Z"
     );
 
-    // A new value is checked against the kind that the task has.
-    let update = |value: &str| json!({"task_id": "a", "schedule_value": value});
-    assert!(mcp.call("update_task", &update("300000")).0);
-    assert!(!mcp.call("update_task", &update("0 8 * * *")).0);
-    let (request, _) = mcp.request("tasks");
-    assert_eq!(
-        request,
-        json!({"type": "update_task", "taskId": "a", "groupFolder": "family", "isMain": false,
-               "schedule_value": "0 8 * * *"})
-    );
-    assert!(
-        mcp.call(
-            "update_task",
-            &json!({"task_id": "zzz", "schedule_value": "1"})
-        )
-        .0
-    );
-    assert!(
-        mcp.call(
-            "update_task",
-            &json!({"task_id": "a", "schedule_type": "once"})
-        )
-        .0
-    );
-    let once = json!({"task_id": "a", "schedule_type": "once", "schedule_value": "tomorrow"});
-    assert!(mcp.call("update_task", &once).0);
-    let interval = json!({"task_id": "a", "schedule_type": "interval", "schedule_value": "5"});
-    assert!(!mcp.call("update_task", &interval).0);
+    let mut main = Mcp::start(true);
+    fs::write(main.ipc("current_tasks.json"), snapshot.to_string()).unwrap();
+    let all = main.call("list_tasks", &json!({})).1;
+    assert_eq!(all.lines().count(), 3, "{all}");
+    assert!(all.ends_with("- paused, next: N/A"), "{all}");
+    // A host that does not write it in one step shows half of it.
+    let half = &snapshot.to_string()[..200];
+    fs::write(main.ipc("current_tasks.json"), half).unwrap();
+    let (failed, text) = main.call("list_tasks", &json!({}));
+    assert!(failed && text.contains("cannot be read"), "{text}");
+}
+
+/// A new value is checked against the kind of schedule that the task has.
+#[test]
+fn an_update_is_checked_for_every_kind_of_schedule() {
+    let mut mcp = Mcp::start(false);
+    let task = |id: &str, kind: &str, value: &str| {
+        json!({"id": id, "groupFolder": "family", "prompt": "x", "schedule_type": kind,
+               "schedule_value": value, "status": "active", "next_run": null})
+    };
+    let snapshot = json!([
+        task("c", "cron", "0 9 * * *"),
+        task("i", "interval", "300000"),
+        task("o", "once", "2026-12-01T09:00:00"),
+    ]);
+    fs::write(mcp.ipc("current_tasks.json"), snapshot.to_string()).unwrap();
+    for (id, kind, value, is_good) in [
+        ("c", None, Some("0 8 * * *"), true),
+        ("c", None, Some("300000"), false),
+        ("i", None, Some("60000"), true),
+        ("i", None, Some("0"), false),
+        ("i", None, Some("0 8 * * *"), false),
+        ("o", None, Some("2026-12-02T09:00:00"), true),
+        ("o", None, Some("2026-12-02T09:00:00Z"), false),
+        ("o", None, Some("tomorrow"), false),
+        ("c", Some("once"), None, false),
+        ("c", Some("once"), Some("tomorrow"), false),
+        ("c", Some("interval"), Some("5"), true),
+        ("unknown", None, Some("1"), false),
+    ] {
+        let mut arguments = json!({"task_id": id});
+        for (name, text) in [("schedule_type", kind), ("schedule_value", value)] {
+            if let Some(text) = text {
+                arguments[name] = text.into();
+            }
+        }
+        let (failed, text) = mcp.call("update_task", &arguments);
+        assert_eq!(failed, !is_good, "{arguments}: {text}");
+        if is_good {
+            let (request, _) = mcp.request("tasks");
+            arguments.as_object_mut().unwrap().remove("task_id");
+            let mut expected = json!({"type": "update_task", "taskId": id,
+                                      "groupFolder": "family", "isMain": false});
+            expected
+                .as_object_mut()
+                .unwrap()
+                .append(arguments.as_object_mut().unwrap());
+            assert_eq!(request, expected);
+        }
+    }
+    assert_eq!(fs::read_dir(mcp.ipc("tasks")).unwrap().count(), 0);
 }
 
 #[test]

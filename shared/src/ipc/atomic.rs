@@ -75,6 +75,26 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
+    /// Whoever reads while it is written sees the old content or the new one.
+    #[test]
+    fn nobody_sees_a_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        let contents = [vec![b'a'; 1 << 20], vec![b'b'; 1 << 20]];
+        write_atomic(&path, &contents[0]).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for number in 0..50 {
+                    write_atomic(&path, &contents[number % 2]).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let seen = fs::read(&path).unwrap();
+                assert!(contents.contains(&seen), "{} bytes", seen.len());
+            }
+        });
+    }
+
     #[test]
     fn a_file_that_a_person_keeps_keeps_its_permissions() {
         let dir = tempfile::tempdir().unwrap();

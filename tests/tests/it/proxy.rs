@@ -332,3 +332,19 @@ fn a_dotenv_in_the_working_directory_is_read() {
     assert_eq!(upstream.requests()[0].all("x-api-key"), [FAKE_KEY]);
     drop(program);
 }
+
+/// NanoClaw's documents name that file, and its proxy does not read it.
+#[test]
+fn host_and_port_may_stand_in_the_dotenv() {
+    for (line, expected) in [
+        ("CREDENTIAL_PROXY_HOST=0.0.0.0", "--allow-wildcard"),
+        ("CREDENTIAL_PROXY_PORT=many", "CREDENTIAL_PROXY_PORT"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".env"), format!("{line}\n")).unwrap();
+        let key = [("ANTHROPIC_API_KEY", FAKE_KEY)];
+        let ended = Program::run(&mut command(&folder, &key, &[]));
+        assert_ne!(ended.code, 0, "{line}");
+        assert!(ended.err.contains(expected), "{line}: {}", ended.err);
+    }
+}
