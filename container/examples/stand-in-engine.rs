@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use drawbridge_shared::ipc::{HEARTBEAT, HostMessage, InputFolder};
+use drawbridge_shared::ipc::{HostMessage, InputFolder};
 use drawbridge_shared::marker::Markers;
-use drawbridge_shared::protocol::{RunInput, RunRecord};
+use drawbridge_shared::protocol::{Progress, RecordKind, RunInput, RunRecord};
 
 fn here() -> PathBuf {
     let path = std::env::var("PATH").unwrap();
@@ -210,12 +210,12 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
         }
         "killed" => return 137,
         "engine fails" => {
-            fs::write(ipc.join(HEARTBEAT), "{}").unwrap();
+            report(&markers, &mut out, Progress::Started);
             return fail("unexpected EOF", 125);
         }
         // The container stays, and nobody can be asked about it.
         "engine stops" => {
-            fs::write(ipc.join(HEARTBEAT), "{}").unwrap();
+            report(&markers, &mut out, Progress::Started);
             fs::write(here().join("down"), "").unwrap();
             return fail("error waiting for container: unexpected EOF", 125);
         }
@@ -241,6 +241,7 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
             answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
             return 0;
         }
+        "work on" => work_on(&markers, &mut out, options.progress),
         "never answer" | "will not stop" => loop {
             std::thread::park();
         },
@@ -253,6 +254,25 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
         .unwrap();
     answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
     0
+}
+
+/// Takes its time, and says what it does if anybody wants to hear it.
+fn work_on(markers: &Markers, out: &mut File, is_heard: bool) {
+    for step in 0..30 {
+        std::thread::park_timeout(Duration::from_millis(100));
+        if is_heard {
+            let text = format!("step {step}");
+            report(markers, out, Progress::Text { text });
+        }
+    }
+}
+
+/// Says what happens on the way to an answer.
+fn report(markers: &Markers, out: &mut File, progress: Progress) {
+    let mut record = RunRecord::answer(None, None);
+    record.details.kind = Some(RecordKind::Progress);
+    record.details.progress = Some(progress);
+    markers.write(out, &record).unwrap();
 }
 
 /// Makes the requests of the script's folder `requests`, one after the other in

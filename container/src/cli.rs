@@ -145,7 +145,7 @@ pub(crate) struct SettingArgs {
     /// Longest run, or `none`.
     #[arg(long, value_name = "TIME")]
     timeout: Option<String>,
-    /// Longest time without an answer or a follow-up, or `none`.
+    /// Longest time without a sign of life of the agent or of you, or `none`.
     #[arg(long, value_name = "TIME")]
     idle_timeout: Option<String>,
     /// Protections to do without where the engine lacks them, such as

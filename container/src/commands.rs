@@ -107,7 +107,6 @@ fn request(args: &RunArgs) -> Result<Request> {
         group,
         program: args.program.clone(),
         follow_ups: follow_ups::Source::of(&args.prompt, args.json),
-        progress: args.json,
         ..Request::new(settings, proxy?)
     })
 }
@@ -154,7 +153,6 @@ pub(crate) fn request_of(submission: &Submission, serve: &dyn TypedSettings) -> 
         prompt: submission.prompt.clone(),
         group: submission.group.clone(),
         program: submission.program.clone(),
-        progress: true,
         ..Request::new(settings, proxy?)
     })
 }

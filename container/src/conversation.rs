@@ -1,5 +1,7 @@
 //! The live part of a run: records come out, follow-ups go in, clocks tick.
 
+mod tally;
+
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::marker::{ScanEvent, Scanner};
-use drawbridge_shared::protocol::{ErrorKind, RecordKind, RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{ErrorKind, Progress, RecordKind, RecordStatus, RunRecord};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,6 +21,8 @@ use crate::interrupt::Interrupts;
 use crate::ipc::Requests;
 use crate::process::Program;
 use crate::state::Group;
+
+pub(crate) use tally::Tally;
 
 /// How long a runner may take to end once all is answered and it was asked to.
 const CLOSE_GRACE: Duration = Duration::from_secs(30);
@@ -42,20 +46,6 @@ pub(crate) enum End {
     Silent,
     /// A signal asked us to stop.
     Interrupted,
-}
-
-/// What the agent has said so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Records that answer a message, failures included.
-    pub(crate) answers: usize,
-    pub(crate) failures: usize,
-    /// Failures of an agent that did not start.
-    pub(crate) start_failures: usize,
-    /// Follow-ups that could not be handed over.
-    pub(crate) lost: usize,
-    /// Whether the runner said anything at all.
-    pub(crate) has_started: bool,
 }
 
 /// A running conversation.
@@ -94,6 +84,17 @@ async fn read(
 ) -> io::Result<usize> {
     reporter.room().await;
     output.read(buffer).await
+}
+
+/// How many records answer a message; a request has none of its own.
+fn answers_to(message: &HostMessage) -> usize {
+    usize::from(matches!(message, HostMessage::Message { .. }))
+}
+
+/// Waits for requests, once there is room for the events that they are.
+async fn new_requests(requests: &mut Requests, reporter: &Reporter) {
+    reporter.room().await;
+    requests.changed().await;
 }
 
 impl<'a> Conversation<'a> {
@@ -153,7 +154,7 @@ impl<'a> Conversation<'a> {
                 follow_up = follow_ups.recv(), if self.state.is_heard => {
                     self.take_follow_up(follow_up);
                 }
-                () = self.requests.changed() => self.take_requests(),
+                () = new_requests(&mut self.requests, &self.reporter) => self.take_requests(),
                 () = interrupts.recv() => {
                     self.close();
                     return End::Interrupted;
@@ -211,6 +212,12 @@ impl<'a> Conversation<'a> {
 
     fn take_record(&mut self, mut record: RunRecord) {
         self.state.last_word = Instant::now();
+        if record.details.kind == Some(RecordKind::Progress) {
+            self.tally.has_begun = true;
+        }
+        if record.details.progress == Some(Progress::Started) {
+            return;
+        }
         self.hand_out_files(&mut record);
         if record.status == RecordStatus::Success {
             // An id that comes with a failure may be the cause of it.
@@ -263,6 +270,8 @@ impl<'a> Conversation<'a> {
     fn take_follow_up(&mut self, follow_up: Option<FollowUp>) {
         match follow_up {
             Some(FollowUp::Message(message)) => self.send(&message),
+            Some(FollowUp::Prepare { file, message }) => self.prepare(&file, &message),
+            Some(FollowUp::HandOver { file }) => self.hand_over(&file),
             Some(FollowUp::Answer { id, reply }) => {
                 self.state.last_word = Instant::now();
                 self.requests.answer(&id, reply, &self.reporter);
@@ -289,14 +298,28 @@ impl<'a> Conversation<'a> {
         if !self.state.is_open {
             return self.skip("the conversation is closed");
         }
-        // Only a message is answered by a record of its own.
-        let answers = usize::from(matches!(message, HostMessage::Message { .. }));
         match self.group.send(message) {
-            Ok(()) => self.state.sent += answers,
+            Ok(()) => self.state.sent += answers_to(message),
             Err(error) => {
                 self.tally.lost += 1;
                 self.reporter.warn(format!("a follow-up is lost: {error}"));
             }
+        }
+    }
+
+    /// What cannot be made ready or handed over stays with its sender.
+    fn prepare(&mut self, file: &str, message: &HostMessage) {
+        self.state.last_word = Instant::now();
+        if let Err(error) = self.group.make_ready(file, message) {
+            self.reporter.warn(format!("a follow-up waits: {error}"));
+        }
+    }
+
+    fn hand_over(&mut self, file: &str) {
+        self.state.last_word = Instant::now();
+        match self.group.hand_over(file) {
+            Ok(message) => self.state.sent += answers_to(&message),
+            Err(error) => self.reporter.warn(format!("a follow-up waits: {error}")),
         }
     }
 

@@ -1,15 +1,19 @@
 //! What a run tells its caller, for a person or as NDJSON.
 
+mod channel;
+
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, RunId};
 use drawbridge_shared::protocol::{AgentKind, RecordStatus, RunRecord};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use crate::error::Error;
 use crate::ipc::{Asked, Request};
 use crate::output::{self, Printer};
 use crate::runtime::Isolation;
+
+use channel::Teller;
+pub(crate) use channel::{Listener, Told, channel};
 
 /// One event of a run. The last one is always [`Event::Exit`].
 #[derive(Clone, Debug, Serialize)]
@@ -92,19 +96,24 @@ pub(crate) enum Reporter {
     /// Every event as a line of JSON on standard output.
     Json(Printer),
     /// To another part of this program.
-    Channel(mpsc::UnboundedSender<Event>),
+    Channel(Teller),
 }
 
 impl Reporter {
     pub(crate) fn report(&self, event: &Event) {
         match self {
-            Self::Json(printer) => match serde_json::to_string(event) {
-                Ok(line) => printer.push(line),
+            Self::Person(printer) => report_to_person(event, printer),
+            Self::Json(_) | Self::Channel(_) => match serde_json::to_string(event) {
+                Ok(line) => self.pass_on(event, line),
                 Err(error) => output::note(&format!("warning: an event is lost: {error}")),
             },
-            Self::Person(printer) => report_to_person(event, printer),
-            // A listener that has gone away has heard enough.
-            Self::Channel(listener) => drop(listener.send(event.clone())),
+        }
+    }
+
+    fn pass_on(&self, event: &Event, line: String) {
+        match self {
+            Self::Person(printer) | Self::Json(printer) => printer.push(line),
+            Self::Channel(teller) => teller.tell(event.clone(), line),
         }
     }
 
@@ -117,7 +126,15 @@ impl Reporter {
     pub(crate) async fn room(&self) {
         match self {
             Self::Person(printer) | Self::Json(printer) => printer.room().await,
-            Self::Channel(_) => {}
+            Self::Channel(teller) => teller.room().await,
+        }
+    }
+
+    /// Waits until what was said is on record, where a record is kept: what comes
+    /// next must not be done unrecorded.
+    pub(crate) async fn settled(&self) {
+        if let Self::Channel(teller) = self {
+            teller.flush().await;
         }
     }
 
@@ -125,7 +142,7 @@ impl Reporter {
     pub(crate) async fn flush(&self) {
         match self {
             Self::Person(printer) | Self::Json(printer) => printer.flush().await,
-            Self::Channel(_) => {}
+            Self::Channel(teller) => teller.flush().await,
         }
     }
 }

@@ -19,6 +19,11 @@ use crate::lines::Lines;
 pub(crate) enum FollowUp {
     /// A further message.
     Message(HostMessage),
+    /// A further message is made ready in a file of the group's outbox, from where
+    /// [`Self::HandOver`] moves it to the agent in one step.
+    Prepare { file: String, message: HostMessage },
+    /// The agent gets what was made ready.
+    HandOver { file: String },
     /// No more messages will come; answers may.
     Close,
     /// An answer to a request of the agent.

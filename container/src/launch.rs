@@ -59,8 +59,6 @@ pub(crate) struct Request {
     pub(crate) responder: Responder,
     /// What the host knows of its groups and tasks.
     pub(crate) snapshot: Snapshot,
-    /// Whether to report what happens on the way to an answer.
-    pub(crate) progress: bool,
     /// Subcommand of the container's runner; a conversation when empty.
     pub(crate) runner_args: Vec<String>,
     /// Ends the run when cancelled; without one, the signals to this process do.
@@ -80,7 +78,6 @@ impl Request {
             responder: Responder::Program,
             snapshot: Snapshot::default(),
             proxy,
-            progress: false,
             runner_args: Vec::new(),
             stop: None,
         }
@@ -160,7 +157,7 @@ async fn converse(
         nonce: Some(nonce),
         agent: Some(plan::agent(settings, request.program)),
         proxy: Some(endpoint.access(&session, proxy.auth_mode())),
-        progress: request.progress,
+        progress: true,
         ..plan::seen(runtime, &group, &view, folder)?
     };
     let input = plan::run_input(request.prompt, &group, &snapshot, settings, input);
@@ -169,6 +166,12 @@ async fn converse(
     let inside = plan::inside(runtime, &group);
     let requests = Requests::open(&group, inside, snapshot, request.responder)?;
     reporter.report(&plan.start_event(settings));
+    // If we die from here on, the record shows that the agent may have acted.
+    tokio::select! {
+        biased;
+        () = interrupts.recv() => return Err(Error::new(Exit::Interrupted, "interrupted")),
+        () = reporter.settled() => {}
+    }
     let mut program = start(&plan, folder, &input, &session)?;
 
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
@@ -186,7 +189,7 @@ async fn converse(
     drop(endpoint);
     proxy.shutdown(PROXY_DRAIN).await;
     let log = program.into_log().await;
-    let reached_agent = tally.answers > tally.start_failures || group.reached_agent();
+    let reached_agent = tally.reached_agent();
     reporter.report(&Event::Stopped {
         reached_agent,
         log: log.lines(),

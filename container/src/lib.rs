@@ -4,6 +4,7 @@
 //! functions from a `RunSpec` to an argument list; only `process` starts
 //! anything.
 
+mod backlog;
 mod cli;
 mod commands;
 mod config;

@@ -9,14 +9,13 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::backlog::Backlog;
 use crate::error::Error;
 use crate::interrupt::Interrupts;
 
-/// What may wait for a reader before no more is made, in bytes.
-const MAX_WAITING: usize = 8 << 20;
 /// How long a reader that has stopped may hold the last lines up.
 const LAST_LINES: Duration = Duration::from_secs(600);
 
@@ -32,19 +31,18 @@ pub(crate) fn data_line(text: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {
     queue: mpsc::UnboundedSender<String>,
-    /// Bytes that wait for the reader.
-    waiting: watch::Sender<usize>,
+    waiting: Backlog,
 }
 
 impl Printer {
     pub(crate) fn start() -> Self {
         let (queue, mut lines) = mpsc::unbounded_channel::<String>();
-        let (waiting, _) = watch::channel(0);
+        let waiting = Backlog::new();
         let written = waiting.clone();
         thread::spawn(move || {
             while let Some(line) = lines.blocking_recv() {
                 data_line(&line);
-                written.send_modify(|bytes| *bytes -= line.len() + 1);
+                written.less(line.len() + 1);
             }
         });
         Self { queue, waiting }
@@ -52,14 +50,14 @@ impl Printer {
 
     /// Puts a line at the end of what waits.
     pub(crate) fn push(&self, line: String) {
-        self.waiting.send_modify(|bytes| *bytes += line.len() + 1);
+        self.waiting.more(line.len() + 1);
         // The thread takes lines for as long as there is a sender.
         let _ = self.queue.send(line);
     }
 
     /// Waits until the reader has caught up far enough for more.
     pub(crate) async fn room(&self) {
-        self.wait_for(|bytes| bytes < MAX_WAITING).await;
+        self.waiting.room().await;
     }
 
     /// Waits until all is written; a signal ends the wait, and so does time.
@@ -68,18 +66,9 @@ impl Printer {
             return;
         };
         tokio::select! {
-            _ = timeout(LAST_LINES, self.wait_for(|bytes| bytes == 0)) => {}
+            _ = timeout(LAST_LINES, self.waiting.empty()) => {}
             () = interrupts.recv() => {}
         }
-    }
-
-    async fn wait_for(&self, is_enough: impl Fn(usize) -> bool) {
-        // The sender is here, so it cannot be closed.
-        let _ = self
-            .waiting
-            .subscribe()
-            .wait_for(|bytes| is_enough(*bytes))
-            .await;
     }
 }
 

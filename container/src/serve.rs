@@ -8,6 +8,7 @@ mod api;
 mod attempt;
 mod client;
 mod connection;
+mod delivery;
 mod dispatcher;
 mod http;
 mod hub;

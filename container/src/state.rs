@@ -26,7 +26,7 @@ use drawbridge_shared::ipc::write_atomic;
 
 use crate::error::{Context, Error, Result};
 
-pub(crate) use group::Group;
+pub(crate) use group::{Group, Outbox};
 pub(crate) use run_folder::{DeadRun, ProcessRef, RunFolder};
 
 /// Random name of one installation.

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::error::{Error, Result};
 
 pub(crate) use events::LoggedEvent;
+pub(crate) use follow_ups::WaitingFollowUp;
 pub(crate) use submissions::{Claim, Ending, Filter, Interrupted, Waiting};
 
 /// Requests that may wait for the thread; later callers wait to ask.

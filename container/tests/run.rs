@@ -14,6 +14,8 @@ mod host;
 mod requests;
 #[path = "run/serve.rs"]
 mod serve;
+#[path = "run/terminal.rs"]
+mod terminal;
 
 use std::fs;
 use std::io::Write;

@@ -315,6 +315,9 @@ impl Supervisor {
         for effect in effects {
             match effect {
                 Effect::Start(resume) => {
+                    if let Err(error) = self.records.begin().await {
+                        return Some(unread(&error));
+                    }
                     let spec = AgentSpec {
                         resume,
                         ..self.spec.clone()
@@ -339,8 +342,7 @@ impl Supervisor {
                 Effect::Confirm(id) => self.inbox.confirm(id),
                 Effect::Write(record) => {
                     if let Err(error) = self.records.write(*record).await {
-                        tracing::error!("the host does not read records: {error}");
-                        return Some(Exit::Infrastructure);
+                        return Some(unread(&error));
                     }
                 }
                 Effect::End(exit) => return Some(exit),
@@ -348,6 +350,12 @@ impl Supervisor {
         }
         None
     }
+}
+
+/// The end of a run whose host does not listen.
+fn unread(error: &std::io::Error) -> Exit {
+    tracing::error!("the host does not read records: {error}");
+    Exit::Infrastructure
 }
 
 /// The agent's next event; `None` when it has ended.

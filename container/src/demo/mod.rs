@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Key, NetworkChoice, RunSettings, SandboxChoice, default_image};
 use crate::error::{Error, Result};
-use crate::events::{Event, Reporter};
+use crate::events::{Event, Listener, channel};
 use crate::follow_ups::{FollowUp, Source};
 use crate::launch::{Request, launch};
 use crate::output::data_line;
@@ -57,7 +57,7 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
     let place = Place::choose(runtime).await?;
     story.introduce(&stand_in, &place);
 
-    let (reporter, events) = mpsc::unbounded_channel();
+    let (reporter, events) = channel();
     let (sender, follow_ups) = mpsc::channel(1);
     let request = Request {
         prompt: script::QUESTION.to_owned(),
@@ -68,7 +68,7 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
         )
     };
     let (ended, answers) = tokio::join!(
-        launch(request, state, Reporter::Channel(reporter)),
+        launch(request, state, reporter),
         story.follow(events, sender, &stand_in),
     );
     let ended = ended?;
@@ -197,15 +197,15 @@ impl Story {
     /// the first is answered. Returns the answers.
     async fn follow(
         self,
-        mut events: mpsc::UnboundedReceiver<Event>,
+        mut events: Listener,
         sender: mpsc::Sender<FollowUp>,
         stand_in: &StandIn,
     ) -> Vec<String> {
         self.line("you", script::QUESTION);
         let mut sender = Some(sender);
         let mut answers = Vec::new();
-        while let Some(event) = events.recv().await {
-            match event {
+        while let Some(told) = events.recv().await {
+            match told.event {
                 Event::Result(RunRecord {
                     result: Some(text), ..
                 }) => {

@@ -10,12 +10,11 @@ mod peer;
 use drawbridge_runner::probe::Report;
 use drawbridge_shared::exit::Exit;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use crate::cli::SettingArgs;
 use crate::config::RunSettings;
 use crate::error::{Context, Error, Result};
-use crate::events::{Event, Reporter};
+use crate::events::channel;
 use crate::launch::{Request, launch};
 use crate::output::data_line;
 use crate::paint::Paint;
@@ -140,21 +139,16 @@ async fn probe(
         runner_args: words.into_iter().map(str::to_owned).collect(),
         ..Request::new(settings.clone(), proxy)
     };
-    let (reporter, mut events) = mpsc::unbounded_channel();
+    let (reporter, events) = channel();
     const REBUILD: &str = "build the image again: its runner may be older than this program";
-    let ended = launch(request, state, Reporter::Channel(reporter)).await;
+    let (ended, text) = tokio::join!(launch(request, state, reporter), events.last_answer());
     ended.map_err(|error| match error.hint_text() {
         Some(_) => error,
         None => error.hint(REBUILD),
     })?;
     let failed = || Error::infrastructure("the probe gave no report").hint(REBUILD);
-    let mut report = Err(failed());
-    while let Some(event) = events.recv().await {
-        if let Event::Result(record) = event {
-            let text = record.result.unwrap_or_default();
-            report = serde_json::from_str(&text).map_err(|error| failed().caused_by(error));
-        }
-    }
+    let text = text.ok_or_else(failed)?;
+    let report = serde_json::from_str(&text).map_err(|error| failed().caused_by(error));
     Ok((report?, stand_in.received()))
 }
 

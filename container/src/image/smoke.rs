@@ -2,13 +2,12 @@
 //! the engine can do that.
 
 use drawbridge_shared::exit::Exit;
-use tokio::sync::mpsc;
 
 use super::ImageKind;
 use super::builder::Builder;
 use crate::config::{Key, RunSettings};
 use crate::error::{Error, Result};
-use crate::events::{Event, Reporter};
+use crate::events::channel;
 use crate::launch::{Request, launch};
 use crate::spec::ImageRef;
 use crate::standin::{Reply, StandIn};
@@ -75,21 +74,15 @@ async fn run_a_turn(
         prompt: "Say that the image works.".to_owned(),
         ..Request::new(settings, stand_in.proxy_config(FAKE_KEY, state)?)
     };
-    let (reporter, mut events) = mpsc::unbounded_channel();
+    let (reporter, events) = channel();
     let failed = |why: &str| {
         Error::not_started(format!(
             "{image} was built, but its test turn failed: {why}"
         ))
         .hint("`drawbridge doctor` looks for the cause")
     };
-    let ended = launch(request, state, Reporter::Channel(reporter)).await;
+    let (ended, answer) = tokio::join!(launch(request, state, reporter), events.last_answer());
     let ended = ended.map_err(|error| failed(&error.one_line()))?;
-    let mut answer = None;
-    while let Some(event) = events.recv().await {
-        if let Event::Result(record) = event {
-            answer = record.result.or(record.error);
-        }
-    }
     let received = stand_in.received();
     let has_key = |(name, value): &(String, String)| name == "x-api-key" && value == FAKE_KEY;
     match answer {

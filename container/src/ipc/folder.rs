@@ -162,6 +162,11 @@ impl Folder {
         Ok(fs::renameat(&self.0, name, &to.0, new_name)?)
     }
 
+    /// Waits until what was done to the names in it is on disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(fs::fsync(&self.0)?)
+    }
+
     /// Whether an entry is a folder.
     pub(crate) fn is_folder(&self, name: &OsStr) -> bool {
         fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)

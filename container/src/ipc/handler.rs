@@ -6,12 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::Reply;
+use super::inbox::Taken;
+use super::{ACCEPT, Asked, Reply};
 use crate::process::{Argv, capture_with_input};
 
 /// Most questions that wait for a person at once.
 const QUESTIONS: usize = 8;
+/// Most questions that wait for their turn or a person; further ones are refused.
+const MAX_QUESTIONS: usize = 32;
+/// Most other requests that wait for their turn; further ones wait on disk.
+const MAX_WAITING: usize = 32;
 
 /// The program, and who waits for it.
 #[derive(Clone, Debug)]
@@ -34,7 +41,7 @@ impl Handler {
 
     /// Starts the program with one request on its standard input and reads the
     /// answer from its standard output. The error is for the operator.
-    pub(super) async fn ask(
+    async fn ask(
         self,
         request: Vec<u8>,
         is_question: bool,
@@ -54,5 +61,77 @@ impl Handler {
             return Err(ended.complaint());
         }
         serde_json::from_str(&ended.stdout).map_err(|error| format!("its answer is none: {error}"))
+    }
+}
+
+/// A handler's answer, or why there is none.
+type Handled = Result<Reply, String>;
+
+/// The requests that the handler has.
+#[derive(Debug, Default)]
+pub(super) struct Handlers {
+    tasks: JoinSet<(Taken, bool, Handled)>,
+    /// How many of them are questions.
+    questions: usize,
+    /// What has ended since the last look.
+    ended: Vec<(Taken, Handled)>,
+}
+
+impl Handlers {
+    /// Whether more requests may come.
+    pub(super) fn has_room(&self) -> bool {
+        self.tasks.len() - self.questions + self.ended.len() < MAX_WAITING
+    }
+
+    /// Hands a request over; `question` is how long a person has for it. It comes
+    /// back when it is one question too many.
+    pub(super) fn start(
+        &mut self,
+        handler: Handler,
+        taken: Taken,
+        asked: &Asked,
+        question: Option<Duration>,
+    ) -> Result<(), Taken> {
+        let is_question = question.is_some();
+        if is_question && self.questions == MAX_QUESTIONS {
+            return Err(taken);
+        }
+        self.questions += usize::from(is_question);
+        let line = serde_json::to_vec(asked).unwrap_or_default();
+        let deadline = question.unwrap_or(ACCEPT);
+        self.tasks.spawn(async move {
+            let handled = handler.ask(line, is_question, deadline).await;
+            (taken, is_question, handled)
+        });
+        Ok(())
+    }
+
+    /// Waits until one has ended; for ever when there is none.
+    pub(super) async fn next(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok((taken, is_question, handled))) => {
+                self.questions -= usize::from(is_question);
+                self.ended.push((taken, handled));
+            }
+            // A task that broke was of no use to anybody.
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn take_ended(&mut self) -> Vec<(Taken, Handled)> {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Waits for all of them, and gives up on those that take longer.
+    pub(super) async fn finish(&mut self, patience: Duration) -> bool {
+        let rest = async {
+            while !self.tasks.is_empty() {
+                self.next().await;
+            }
+        };
+        let is_done = timeout(patience, rest).await.is_ok();
+        self.tasks.abort_all();
+        is_done
     }
 }

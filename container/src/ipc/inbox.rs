@@ -26,6 +26,8 @@ const MAX_REQUEST: u64 = 1024 * 1024;
 const PER_SECOND: usize = 100;
 /// Shortest time between two looks, however many events come.
 const BREATH: Duration = Duration::from_millis(5);
+/// Most bytes of requests that are taken at one look, but for the last one.
+const MAX_BATCH: usize = 8 * 1024 * 1024;
 /// Most entries of a folder that are looked at at once.
 const MAX_ENTRIES: usize = 10_000;
 /// Most files that are kept because they cannot be read.
@@ -42,6 +44,8 @@ pub(super) struct Inbox {
     rate: Rate,
     /// Whether the folders have to be looked at.
     is_due: bool,
+    /// What a killed launcher had taken and not handled, the latest first.
+    left: Vec<OsString>,
 }
 
 /// How many requests may still come in the present second.
@@ -60,9 +64,10 @@ pub(super) struct Taken {
     pub(super) answer: Option<String>,
     /// Its name among the files that were taken.
     name: OsString,
-    /// What it asks for, or why it cannot be read.
-    pub(super) content: Result<Request, String>,
 }
+
+/// What a file that was taken asks for, or why it cannot be read.
+pub(super) type Content = Result<Request, String>;
 
 impl Taken {
     /// How the embedding program names the request.
@@ -88,6 +93,7 @@ impl Inbox {
             watches: [watch(MESSAGES), watch(TASKS)],
             rate: Rate::new(),
             is_due: true,
+            left: Vec::new(),
         })
     }
 
@@ -115,30 +121,24 @@ impl Inbox {
         self.is_due
     }
 
-    /// What a killed launcher had taken and not handled. A question is not
-    /// among it: who asked is gone.
-    pub(super) fn recover(&self) -> io::Result<Vec<Taken>> {
-        let names = self.taken.names(MAX_ENTRIES)?;
-        let mut recovered = Vec::new();
-        for name in names {
-            let content = self.read(&name);
-            if content.as_ref().is_ok_and(Request::is_question) {
-                self.taken.remove(&name)?;
-                continue;
-            }
-            recovered.push(Taken {
-                answer: None,
-                name,
-                content,
-            });
-        }
-        Ok(recovered)
+    /// Looks for what a killed launcher had taken and not handled; it comes
+    /// before all else.
+    pub(super) fn recover(&mut self) -> io::Result<()> {
+        self.left = self.taken.names(MAX_ENTRIES)?;
+        self.left.reverse();
+        Ok(())
     }
 
     /// Takes what waits, in the order of the names.
-    pub(super) fn take(&mut self) -> io::Result<Vec<Taken>> {
+    pub(super) fn take(&mut self) -> io::Result<Vec<(Taken, Content)>> {
         if !std::mem::take(&mut self.is_due) {
             return Ok(Vec::new());
+        }
+        let mut batch = Batch::default();
+        self.take_left(&mut batch)?;
+        if !self.left.is_empty() {
+            self.is_due = true;
+            return Ok(batch.taken);
         }
         let mut waiting = Vec::new();
         for folder in [MESSAGES, TASKS] {
@@ -151,17 +151,38 @@ impl Inbox {
         let count = self.rate.admit(waiting.len());
         self.is_due = count < waiting.len();
         waiting.truncate(count);
-        let mut taken = Vec::with_capacity(count);
         for (name, folder) in waiting {
+            if batch.is_full() {
+                self.is_due = true;
+                break;
+            }
             let from = self.ipc.folder(folder, self.owner)?;
             match self.take_one(&from, &name) {
-                Ok(one) => taken.push(one),
+                Ok(taken) => batch.add(&self.taken, taken),
                 // The agent may have removed it itself.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(taken)
+        Ok(batch.taken)
+    }
+
+    /// A question is not among it: who asked is gone.
+    fn take_left(&mut self, batch: &mut Batch) -> io::Result<()> {
+        while !batch.is_full()
+            && let Some(name) = self.left.pop()
+        {
+            let taken = Taken { answer: None, name };
+            batch.add(&self.taken, taken);
+            if let Some((taken, content)) = batch.taken.pop() {
+                if content.as_ref().is_ok_and(Request::is_question) {
+                    self.taken.remove(&taken.name)?;
+                } else {
+                    batch.taken.push((taken, content));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn take_one(&self, from: &Folder, name: &OsStr) -> io::Result<Taken> {
@@ -179,13 +200,8 @@ impl Inbox {
         from.move_to(name, &self.taken, &new_name)?;
         Ok(Taken {
             answer: name.to_str().map(str::to_owned),
-            content: self.read(&new_name),
             name: new_name,
         })
-    }
-
-    fn read(&self, name: &OsStr) -> Result<Request, String> {
-        Request::parse(&self.taken.read(name, MAX_REQUEST)?)
     }
 
     /// Forgets a request that was handled.
@@ -207,6 +223,26 @@ impl Inbox {
         let note = format!("{}.reason", name.to_string_lossy());
         self.rejected
             .write(&note, format!("{reason}\n").as_bytes(), None)
+    }
+}
+
+/// Requests of one look.
+#[derive(Default)]
+struct Batch {
+    taken: Vec<(Taken, Content)>,
+    bytes: usize,
+}
+
+impl Batch {
+    const fn is_full(&self) -> bool {
+        self.bytes >= MAX_BATCH
+    }
+
+    fn add(&mut self, folder: &Folder, taken: Taken) {
+        let bytes = folder.read(&taken.name, MAX_REQUEST);
+        self.bytes += bytes.as_ref().map_or(0, Vec::len);
+        let content = bytes.and_then(|bytes| Request::parse(&bytes));
+        self.taken.push((taken, content));
     }
 }
 

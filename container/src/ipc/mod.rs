@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use drawbridge_shared::ids::GroupName;
 use drawbridge_shared::ipc::{ANSWERS, Answer};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
@@ -30,7 +29,8 @@ use crate::spec::User;
 use crate::state::Group;
 
 use authority::{Decision, decide};
-use inbox::{Inbox, Taken};
+use handler::Handlers;
+use inbox::{Content, Inbox, Taken};
 
 pub(crate) use folder::Folder;
 pub(crate) use handler::Handler;
@@ -49,11 +49,9 @@ const MAX_OPEN: usize = 1000;
 const TASKS_FILE: &str = "current_tasks.json";
 const GROUPS_FILE: &str = "available_groups.json";
 
-/// A handler's answer, or why there is none.
-type Handled = Result<Reply, String>;
-
 /// What an agent hears when its request is told and nobody will confirm it.
 const QUEUED: &str = "Queued for the host; it has not confirmed this.";
+const TOO_MANY: &str = "too many questions wait for an answer; decide yourself, or ask later";
 const NOBODY: &str = "nobody can be asked now; decide yourself, or end your turn with the question";
 
 /// The requests of one run.
@@ -70,9 +68,8 @@ pub(crate) struct Requests {
     /// Whether the other end can still answer.
     can_be_asked: bool,
     open: Vec<Open>,
-    handlers: JoinSet<(Taken, Handled)>,
-    /// A handler that has ended since the last look.
-    handled: Vec<(Taken, Handled)>,
+    /// Those that the handler has.
+    handlers: Handlers,
 }
 
 /// A request that waits for an answer.
@@ -120,8 +117,7 @@ impl Requests {
             responder,
             can_be_asked: true,
             open: Vec::new(),
-            handlers: JoinSet::new(),
-            handled: Vec::new(),
+            handlers: Handlers::default(),
         };
         requests.write_snapshot()?;
         Ok(requests)
@@ -147,19 +143,20 @@ impl Requests {
         }
     }
 
-    /// Waits until there is something to handle.
+    /// Waits until there is something to handle. What nobody has room for is left
+    /// where it is.
     pub(crate) async fn changed(&mut self) {
+        let has_room = self.handlers.has_room();
         tokio::select! {
-            () = self.inbox.changed() => {}
-            Some(Ok(done)) = self.handlers.join_next() => self.handled.push(done),
+            () = self.inbox.changed(), if has_room => {}
+            () = self.handlers.next() => {}
         }
     }
 
-    /// Handles what a killed launcher left unhandled.
+    /// Looks for what a killed launcher left unhandled.
     pub(crate) fn recover(&mut self, reporter: &Reporter) {
-        match self.inbox.recover() {
-            Ok(left) => left.into_iter().for_each(|one| self.receive(one, reporter)),
-            Err(error) => reporter.warn(format!("requests of an earlier run wait: {error}")),
+        if let Err(error) = self.inbox.recover() {
+            reporter.warn(format!("requests of an earlier run wait: {error}"));
         }
     }
 
@@ -169,10 +166,10 @@ impl Requests {
             reporter.warn(format!("requests of the agent cannot be read: {error}"));
             Vec::new()
         });
-        let handled = std::mem::take(&mut self.handled);
+        let handled = self.handlers.take_ended();
         let is_busy = !taken.is_empty() || !handled.is_empty();
-        for one in taken {
-            self.receive(one, reporter);
+        for (taken, content) in taken {
+            self.receive(taken, content, reporter);
         }
         for (taken, reply) in handled {
             let reply = reply.unwrap_or_else(|reason| {
@@ -184,18 +181,31 @@ impl Requests {
         is_busy
     }
 
-    fn receive(&mut self, taken: Taken, reporter: &Reporter) {
-        let asked = match self.admit(&taken) {
+    fn receive(&mut self, taken: Taken, content: Content, reporter: &Reporter) {
+        let request = match content {
+            Ok(request) => request,
+            Err(reason) => {
+                reporter.warn(format!("a file request is refused: {reason}"));
+                let set_aside = self.inbox.reject(&taken, &reason);
+                return self.tell(&taken, Reply::refused(&reason), set_aside, reporter);
+            }
+        };
+        let what = request.name();
+        let asked = match self.admit(&taken, request) {
             Ok(asked) => asked,
             Err(reason) => {
-                let what = taken.content.as_ref().map_or("file", Request::name);
                 reporter.warn(format!("a {what} request is refused: {reason}"));
                 return self.reply(&taken, Reply::refused(&reason), reporter);
             }
         };
         reporter.report(&Event::Request(asked.clone()));
         match self.responder.clone() {
-            Responder::Handler(handler) => self.start_handler(handler, taken, &asked),
+            Responder::Handler(handler) => {
+                let question = time_for(&asked.request);
+                if let Err(taken) = self.handlers.start(handler, taken, &asked, question) {
+                    self.reply(&taken, Reply::refused(TOO_MANY), reporter);
+                }
+            }
             Responder::Program | Responder::Person => match self.answer_at_once(&asked.request) {
                 Some(reply) => self.reply(&taken, reply, reporter),
                 None => self.open.push(Open {
@@ -207,8 +217,7 @@ impl Requests {
     }
 
     /// The request, if it can be read and its group may make it.
-    fn admit(&mut self, taken: &Taken) -> Result<Asked, String> {
-        let request = taken.content.clone()?;
+    fn admit(&mut self, taken: &Taken, request: Request) -> Result<Asked, String> {
         if let Decision::Refused(reason) = decide(&self.group, &self.snapshot, &request) {
             return Err(reason);
         }
@@ -227,8 +236,11 @@ impl Requests {
     /// What can be said without asking anybody.
     fn answer_at_once(&self, request: &Request) -> Option<Reply> {
         match (&self.responder, request) {
-            (_, Request::AskUser { .. }) if self.can_be_asked => None,
-            (_, Request::AskUser { .. }) => Some(Reply::refused(NOBODY)),
+            (_, Request::AskUser { .. }) if !self.can_be_asked => Some(Reply::refused(NOBODY)),
+            (_, Request::AskUser { .. }) if self.open.len() >= MAX_OPEN => {
+                Some(Reply::refused(TOO_MANY))
+            }
+            (_, Request::AskUser { .. }) => None,
             (Responder::Person, Request::Message { .. } | Request::File { .. }) => {
                 Some(Reply::accepted(None))
             }
@@ -242,25 +254,17 @@ impl Requests {
         }
     }
 
-    fn start_handler(&mut self, handler: Handler, taken: Taken, asked: &Asked) {
-        let time = time_for(&asked.request);
-        let line = serde_json::to_vec(asked).unwrap_or_default();
-        self.handlers.spawn(async move {
-            let deadline = time.unwrap_or(ACCEPT);
-            let reply = handler.ask(line, time.is_some(), deadline).await;
-            (taken, reply)
-        });
-    }
-
     /// Answers a request, and forgets it.
-    fn reply(&mut self, taken: &Taken, reply: Reply, reporter: &Reporter) {
-        if let Some(snapshot) = reply.snapshot {
+    fn reply(&mut self, taken: &Taken, mut reply: Reply, reporter: &Reporter) {
+        if let Some(snapshot) = reply.snapshot.take() {
             self.set_snapshot(snapshot, reporter);
         }
-        let forgotten = match &taken.content {
-            Ok(_) => self.inbox.done(taken),
-            Err(reason) => self.inbox.reject(taken, reason),
-        };
+        let forgotten = self.inbox.done(taken);
+        self.tell(taken, reply, forgotten, reporter);
+    }
+
+    /// Tells the agent, and the operator when the request could not be forgotten.
+    fn tell(&self, taken: &Taken, reply: Reply, forgotten: io::Result<()>, reporter: &Reporter) {
         if let Err(error) = forgotten {
             reporter.warn(format!("a request may come again: {error}"));
         }
@@ -334,17 +338,19 @@ impl Requests {
         // Its last file event may not have come.
         self.inbox.look_again();
         let deadline = Instant::now() + ACCEPT;
-        while self.inbox.is_due() && timeout_at(deadline, self.inbox.changed()).await.is_ok() {
+        while self.inbox.is_due() {
+            let next = async {
+                reporter.room().await;
+                self.changed().await;
+            };
+            if timeout_at(deadline, next).await.is_err() {
+                // What is left waits for the group's next run.
+                break;
+            }
             self.handle(reporter);
         }
         self.nobody_answers(reporter);
-        let handlers = async {
-            while let Some(done) = self.handlers.join_next().await {
-                self.handled.extend(done);
-            }
-        };
-        if timeout(ACCEPT, handlers).await.is_err() {
-            self.handlers.abort_all();
+        if !self.handlers.finish(ACCEPT).await {
             reporter.warn("the request handler did not end; its requests come again");
         }
         self.handle(reporter);

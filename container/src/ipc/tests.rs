@@ -1,8 +1,8 @@
 use std::fs;
-
-use tokio::sync::mpsc;
+use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::events::{Listener, channel};
 use crate::state::State;
 
 struct Bench {
@@ -10,7 +10,7 @@ struct Bench {
     group: Group,
     requests: Requests,
     reporter: Reporter,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: Listener,
 }
 
 impl Bench {
@@ -20,12 +20,12 @@ impl Bench {
         let group = state.group(&"g".parse().unwrap()).unwrap();
         let snapshot = Snapshot::default().with(group.name());
         let requests = Requests::open(&group, "/w".into(), snapshot, responder).unwrap();
-        let (sender, events) = mpsc::unbounded_channel();
+        let (reporter, events) = channel();
         Self {
             _folder: folder,
             group,
             requests,
-            reporter: Reporter::Channel(sender),
+            reporter,
             events,
         }
     }
@@ -54,7 +54,8 @@ async fn the_next_line_a_person_types_is_the_answer() {
     let mut bench = Bench::new(Responder::Person);
     assert!(!bench.requests.take_line("a message", &bench.reporter));
     bench.ask("1.json", 60).await;
-    assert!(matches!(bench.events.try_recv(), Ok(Event::Request(_))));
+    let told = bench.events.recv().await.unwrap();
+    assert!(matches!(told.event, Event::Request(_)));
     assert!(bench.requests.question_until().is_some());
     assert_eq!(bench.told("1.json"), None);
     assert!(bench.requests.take_line("the blue one", &bench.reporter));
@@ -103,4 +104,65 @@ async fn a_flood_is_taken_a_bounded_number_at_a_time() {
         looks += 1;
     }
     assert!(looks >= 3, "{looks}");
+}
+
+/// Whoever is slow is not given more than a bounded number; the rest waits on
+/// disk, and is handled when there is room again.
+#[tokio::test]
+async fn what_the_handler_has_no_time_for_waits_on_disk() {
+    const ALL: usize = 80;
+    let folder = tempfile::tempdir().unwrap();
+    let (program, go) = (folder.path().join("slow"), folder.path().join("go"));
+    let wait = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    fs::write(
+        &program,
+        format!("#!/bin/sh\n{wait}\necho '{{\"ok\":true}}'\n"),
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut bench = Bench::new(Responder::Handler(Handler::new(program)));
+    let message = serde_json::json!({
+        "type": "message", "chatJid": "g@drawbridge", "text": "x".repeat(500_000)
+    });
+    let name = |number: usize| format!("{number:03}.json");
+    let messages = bench.group.ipc().join("messages");
+    for number in 0..ALL {
+        fs::write(messages.join(name(number)), message.to_string()).unwrap();
+    }
+    let soon = Duration::from_millis(200);
+    while timeout_at(Instant::now() + soon, bench.requests.changed())
+        .await
+        .is_ok()
+    {
+        bench.requests.handle(&bench.reporter);
+    }
+    // At one look it takes 8 MB, which are seventeen of these.
+    let on_disk = fs::read_dir(&messages).unwrap().count();
+    assert!((1..=ALL - 32).contains(&on_disk), "{on_disk}");
+    assert!(on_disk >= ALL - 32 - 17, "{on_disk}");
+
+    fs::write(go, "").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while (0..ALL).any(|number| bench.told(&name(number)).is_none()) {
+        timeout_at(deadline, bench.requests.changed())
+            .await
+            .unwrap();
+        bench.requests.handle(&bench.reporter);
+    }
+    assert!((0..ALL).all(|number| bench.told(&name(number)).unwrap().ok));
+}
+
+#[tokio::test]
+async fn one_question_too_many_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("slow");
+    fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut bench = Bench::new(Responder::Handler(Handler::new(program)));
+    for number in 0..33 {
+        bench.ask(&format!("{number:02}.json"), 60).await;
+    }
+    assert_eq!(bench.told("31.json"), None);
+    let refused = bench.told("32.json").unwrap();
+    assert!(!refused.ok && refused.text.unwrap().contains("too many questions"));
 }

@@ -9,10 +9,11 @@ use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{RecordKind, RecordStatus, RunRecord};
 use tokio::sync::mpsc;
 
+use super::delivery::deliver;
 use super::hub::{Hub, Live};
 use crate::commands;
 use crate::error::{Error, Result};
-use crate::events::{Event, Reporter};
+use crate::events::{Event, Told, channel};
 use crate::follow_ups::{FollowUp, Source};
 use crate::launch::{Request, launch};
 use crate::retry::{Class, Failure};
@@ -45,7 +46,7 @@ impl Attempt {
     /// What happened cannot be written down. The run has ended nevertheless.
     pub(super) async fn run(&self, input: &str) -> Result<(Result<Exit>, Observed)> {
         let (messages, receiver) = mpsc::channel(1);
-        let (reporter, mut events) = mpsc::unbounded_channel();
+        let (reporter, mut events) = channel();
         let submission = match Submission::parse(input) {
             Ok(submission) => submission,
             Err(error) => return Ok((Err(error), Observed::default())),
@@ -60,9 +61,7 @@ impl Attempt {
             stop: Some(self.live.stop.clone()),
             ..request
         };
-        let run = tokio::task::spawn_local(async move {
-            launch(request, &state, Reporter::Channel(reporter)).await
-        });
+        let run = tokio::task::spawn_local(async move { launch(request, &state, reporter).await });
         let feeder = tokio::task::spawn_local(feed(
             Arc::clone(&self.hub),
             self.id,
@@ -71,13 +70,13 @@ impl Attempt {
         ));
         let mut observed = Observed::default();
         let mut written = Ok(());
-        while let Some(event) = events.recv().await {
-            observed.take(&event);
-            if ends_the_first_turn(&event) && !submission.stay_open {
+        while let Some(told) = events.recv().await {
+            observed.take(&told.event);
+            if ends_the_first_turn(&told.event) && !submission.stay_open {
                 self.live.close.cancel();
             }
             if written.is_ok() {
-                written = self.write(&event).await;
+                written = self.write(&told).await;
             }
             if written.is_err() {
                 // What cannot be written down must not go on.
@@ -91,10 +90,10 @@ impl Attempt {
         written.map(|()| (ended, observed))
     }
 
-    async fn write(&self, event: &Event) -> Result<()> {
+    async fn write(&self, told: &Told) -> Result<()> {
         let store = &self.hub.store;
         self.hub
-            .insist(|| store.append(self.id, self.number, event))
+            .insist(|| store.append(self.id, self.number, told))
             .await
     }
 }
@@ -120,7 +119,11 @@ async fn next_word(
     is_open: &mut bool,
 ) -> Option<FollowUp> {
     loop {
-        if *is_open && deliver(hub, id, messages).await.is_err() {
+        if *is_open
+            && deliver(hub, id, live.group.as_ref(), messages)
+                .await
+                .is_err()
+        {
             return None;
         }
         tokio::select! {
@@ -137,31 +140,6 @@ async fn next_word(
             }
         }
     }
-}
-
-/// The run takes nothing any more, or nothing can be read.
-struct Over;
-
-async fn deliver(
-    hub: &Hub,
-    id: SubmissionId,
-    messages: &mpsc::Sender<FollowUp>,
-) -> std::result::Result<(), Over> {
-    let waiting = hub.insist(|| hub.store.undelivered(id)).await;
-    for follow_up in waiting.map_err(|_| Over)? {
-        let message = match serde_json::from_str(&follow_up.json) {
-            Ok(message) => FollowUp::Message(message),
-            Err(error) => FollowUp::Invalid(error.to_string()),
-        };
-        messages.send(message).await.map_err(|_| Over)?;
-        // The channel holds one message, and the run writes each to the agent's
-        // folder before it takes the next: with room again, it is there.
-        let taken = messages.reserve().await.map_err(|_| Over)?;
-        drop(taken);
-        let noted = hub.insist(|| hub.store.delivered(follow_up.id)).await;
-        noted.map_err(|_| Over)?;
-    }
-    Ok(())
 }
 
 /// Whether the agent has given its first answer, or cannot.

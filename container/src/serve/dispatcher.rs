@@ -8,6 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use super::attempt::{Attempt, Observed};
+use super::delivery;
 use super::hub::{Hub, Leftover, Live};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupts;
@@ -202,6 +203,7 @@ async fn claimed(
     };
     let (ended, observed) = attempt.run(&claim.input).await?;
     note_leftover(hub, id, &live, &observed);
+    delivery::settle(hub, id, live.group.as_ref()).await?;
     let ending = match observed.failure(&ended) {
         None => Ending::Done(Exit::Success),
         Some(_) if live.is_given_up() => Ending::Done(Exit::Interrupted),

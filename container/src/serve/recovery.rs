@@ -6,6 +6,7 @@ use std::sync::Arc;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::RunId;
 
+use super::delivery;
 use super::dispatcher::{after, sweep_leftovers};
 use super::hub::{Hub, Leftover};
 use crate::error::Result;
@@ -19,14 +20,14 @@ use crate::store::{Claim, Ending, Interrupted};
 /// The state folder or the queue cannot be used.
 pub(super) async fn recover(hub: &Arc<Hub>) -> Result<()> {
     let interrupted = hub.store.interrupted().await?;
-    // The sweep removes the folders in which the agents have left their signs.
-    let failures: Vec<_> = interrupted
-        .iter()
-        .map(|left| failure(left, has_reached_agent(hub, left)))
-        .collect();
     orphans::sweep(&hub.state).await?;
-    for (left, failure) in interrupted.iter().zip(failures) {
+    for left in &interrupted {
+        // A run is on record before its program starts, so one without a run has
+        // reached nobody. Of the others only the agent's own folders could tell
+        // more, and those are not to be trusted.
+        let failure = failure(left, left.run.is_some());
         note_leftover(hub, left);
+        delivery::settle(hub, left.id, left.group.as_ref()).await?;
         let claim = Claim {
             attempt: left.attempt,
             allowed: left.allowed,
@@ -51,7 +52,7 @@ pub(super) async fn recover(hub: &Arc<Hub>) -> Result<()> {
 
 fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
     let what = if reached_agent {
-        "the launcher died while the agent was at work"
+        "the launcher died while the agent was at work, or about to be"
     } else {
         "the launcher died before the agent had the message"
     };
@@ -69,12 +70,6 @@ fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
         retry_after: None,
         log: Vec::new(),
     }
-}
-
-/// Whether the agent had the message, by the log or by what is in its folder.
-fn has_reached_agent(hub: &Hub, left: &Interrupted) -> bool {
-    let run: Option<RunId> = left.run.as_deref().and_then(|run| run.parse().ok());
-    left.reached || hub.state.has_heartbeat(left.group.as_ref(), run.as_ref())
 }
 
 fn note_leftover(hub: &Hub, left: &Interrupted) {

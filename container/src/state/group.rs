@@ -15,6 +15,9 @@ use crate::error::{Context, Error, Result};
 use crate::ipc::Folder;
 use crate::spec::User;
 
+/// Folder in a group's folder for messages that are ready to be handed over.
+const OUTBOX: &str = "outbox";
+
 /// The folders of one group, held by one run at a time.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -48,16 +51,34 @@ impl State {
         let lock = File::options().write(true).open(lock);
         lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
     }
+}
 
-    /// Whether the agent of the latest run was given a message: of the group, or
-    /// of the run that has a group of its own.
-    pub(crate) fn has_heartbeat(&self, group: Option<&GroupName>, run: Option<&RunId>) -> bool {
-        let folder = match (group, run) {
-            (Some(name), _) => self.root().join("groups").join(name.as_str()),
-            (None, Some(run)) => self.run_path(run).join("group"),
-            (None, None) => return false,
-        };
-        folder.join("ipc").join(ipc::HEARTBEAT).exists()
+/// The messages of a group that are ready and not handed over.
+#[derive(Debug)]
+pub(crate) struct Outbox(PathBuf);
+
+impl Outbox {
+    pub(crate) fn of(state: &State, group: &GroupName) -> Self {
+        let groups = state.root().join("groups");
+        Self(groups.join(group.as_str()).join(OUTBOX))
+    }
+
+    pub(crate) fn has(&self, file: &str) -> bool {
+        self.0.join(file).exists()
+    }
+
+    /// Whether a message that was made ready was handed over. Without the folder,
+    /// whoever removed it has removed the message too.
+    pub(crate) fn handed_over(&self, file: &str) -> bool {
+        self.0.is_dir() && !self.has(file)
+    }
+
+    /// Removes what is there.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -84,15 +105,6 @@ impl Group {
         group.input()?.remove(ipc::CLOSE.as_ref())?;
         Folder::open(&group.ipc())?.remove(ipc::HEARTBEAT.as_ref())?;
         Ok(group)
-    }
-
-    /// Whether the agent of the latest run was given a message.
-    pub(crate) fn reached_agent(&self) -> bool {
-        self.heartbeat().exists()
-    }
-
-    fn heartbeat(&self) -> PathBuf {
-        self.ipc().join(ipc::HEARTBEAT)
     }
 
     /// Gives the folders to the user the agent runs as.
@@ -145,6 +157,29 @@ impl Group {
     pub(crate) fn send(&self, message: &HostMessage) -> io::Result<()> {
         let json = serde_json::to_vec(message)?;
         self.deliver(&ipc::message_file_name(), &json)
+    }
+
+    /// Makes a message ready where the agent cannot reach it.
+    pub(crate) fn make_ready(&self, file: &str, message: &HostMessage) -> io::Result<()> {
+        let json = serde_json::to_vec(message)?;
+        self.outbox()?.write(file, &json, self.owner)
+    }
+
+    /// Gives the running agent what was made ready. The file is in one of the two
+    /// folders at any moment, and only the launcher can take it out of the first:
+    /// so it shows for ever whether this was done.
+    pub(crate) fn hand_over(&self, file: &str) -> io::Result<HostMessage> {
+        let (outbox, input) = (self.outbox()?, self.input()?);
+        let bytes = outbox.read(file.as_ref(), ipc::MAX_MESSAGE_BYTES);
+        let message = serde_json::from_slice(&bytes.map_err(io::Error::other)?)?;
+        outbox.move_to(file.as_ref(), &input, file.as_ref())?;
+        outbox.sync()?;
+        input.sync()?;
+        Ok(message)
+    }
+
+    fn outbox(&self) -> io::Result<Folder> {
+        Folder::open(&self.folder)?.folder(OUTBOX, None)
     }
 
     /// Asks the agent of one run to end the conversation after its turn. With

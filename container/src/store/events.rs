@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Store, now_ms};
 use crate::error::Result;
-use crate::events::Event;
+use crate::events::{Event, Told};
 use crate::retry::Class;
 use crate::submission::SubmissionId;
 
@@ -96,21 +96,17 @@ fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
 
 impl Store {
     /// Writes down an event of a run, and what it says about the attempt.
-    pub(crate) async fn append(&self, id: SubmissionId, attempt: u32, event: &Event) -> Result<()> {
-        let json = serde_json::to_string(event).unwrap_or_default();
+    pub(crate) async fn append(&self, id: SubmissionId, attempt: u32, told: &Told) -> Result<()> {
+        let Told { event, json } = told;
+        let json = json.clone();
         let run = match event {
             Event::Start { run, .. } => Some(run.clone()),
             _ => None,
         };
-        let reached = shows_the_agent(event);
         self.call(move |connection| {
             log(connection, id, attempt, &json)?;
             if let Some(run) = &run {
                 note_run(connection, id, run)?;
-            }
-            if reached {
-                let sql = "UPDATE submissions SET reached = 1 WHERE id = ?1 AND reached = 0";
-                connection.prepare(sql)?.execute([id])?;
             }
             Ok(())
         })
@@ -172,14 +168,4 @@ fn note_run(connection: &Connection, id: SubmissionId, run: &RunId) -> rusqlite:
         .prepare(sql)?
         .execute(params![id, run.as_str()])?;
     Ok(())
-}
-
-/// Whether an event can only be there because the agent had its message.
-const fn shows_the_agent(event: &Event) -> bool {
-    match event {
-        Event::Progress(_) => true,
-        Event::Stopped { reached_agent, .. } => *reached_agent,
-        Event::Result(record) => record.error.is_none(),
-        _ => false,
-    }
 }

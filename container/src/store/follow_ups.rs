@@ -17,6 +17,8 @@ pub(crate) struct WaitingFollowUp {
     pub(crate) id: i64,
     /// The message, as the caller wrote it.
     pub(crate) json: String,
+    /// The file that it was made ready in, if it came that far.
+    pub(crate) file: Option<String>,
 }
 
 impl Store {
@@ -42,7 +44,18 @@ impl Store {
             .await
     }
 
-    /// The run has written the follow-up to the agent's folder.
+    /// The follow-up is ready in this file of the group's outbox, and may be handed
+    /// over from now on; or nothing is ready any more.
+    pub(crate) async fn ready(&self, follow_up: i64, file: Option<String>) -> Result<()> {
+        self.call(move |connection| {
+            let sql = "UPDATE follow_ups SET file = ?2 WHERE id = ?1";
+            connection.prepare(sql)?.execute(params![follow_up, file])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The run has put the follow-up into the agent's folder.
     pub(crate) async fn delivered(&self, follow_up: i64) -> Result<()> {
         self.call(move |connection| {
             let sql = "UPDATE follow_ups SET delivered = 1 WHERE id = ?1";
@@ -57,12 +70,14 @@ fn undelivered(
     connection: &Connection,
     id: SubmissionId,
 ) -> rusqlite::Result<Vec<WaitingFollowUp>> {
-    let sql = "SELECT id, json FROM follow_ups WHERE submission = ?1 AND delivered = 0 ORDER BY id";
+    let sql =
+        "SELECT id, json, file FROM follow_ups WHERE submission = ?1 AND delivered = 0 ORDER BY id";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([id], |row| {
         Ok(WaitingFollowUp {
             id: row.get(0)?,
             json: row.get(1)?,
+            file: row.get(2)?,
         })
     })?;
     rows.collect()

@@ -29,9 +29,8 @@ CREATE TABLE submissions (
     attempt  INTEGER NOT NULL DEFAULT 0,
     allowed  INTEGER NOT NULL,
     manual   INTEGER NOT NULL DEFAULT 0,
-    -- The run of the latest attempt, and whether its agent had the message.
+    -- The run of the latest attempt, from before its program starts.
     run      TEXT,
-    reached  INTEGER NOT NULL DEFAULT 0,
     -- Milliseconds since 1970.
     created  INTEGER NOT NULL,
     due      INTEGER NOT NULL,
@@ -62,6 +61,9 @@ CREATE TABLE follow_ups (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     submission INTEGER NOT NULL REFERENCES submissions ON DELETE CASCADE,
     json       TEXT NOT NULL,
+    -- The file that it was made ready in; gone from the group's outbox when the
+    -- agent was given it.
+    file       TEXT,
     delivered  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX follow_ups_by_submission ON follow_ups (submission, id);

@@ -51,8 +51,6 @@ pub(crate) struct Interrupted {
     pub(crate) allowed: u32,
     /// Its run, if it came that far.
     pub(crate) run: Option<String>,
-    /// Whether the log shows that the agent had the message.
-    pub(crate) reached: bool,
 }
 
 /// How an attempt ended.
@@ -147,8 +145,8 @@ impl Store {
     /// when the submission does not wait any more.
     pub(crate) async fn claim(&self, id: SubmissionId) -> Result<Option<Claim>> {
         self.call(move |connection| {
-            let sql = "UPDATE submissions SET stage = ?2, attempt = attempt + 1, run = NULL, \
-                       reached = 0 WHERE id = ?1 AND stage = ?3 \
+            let sql = "UPDATE submissions SET stage = ?2, attempt = attempt + 1, run = NULL \
+                       WHERE id = ?1 AND stage = ?3 \
                        RETURNING attempt, allowed, input";
             let mut statement = connection.prepare(sql)?;
             let claim = statement
@@ -214,7 +212,7 @@ impl Store {
     /// The attempts that were under way when the last `serve` died.
     pub(crate) async fn interrupted(&self) -> Result<Vec<Interrupted>> {
         self.call(|connection| {
-            let sql = "SELECT id, grp, attempt, allowed, run, reached FROM submissions \
+            let sql = "SELECT id, grp, attempt, allowed, run FROM submissions \
                        WHERE stage = ?1 ORDER BY id";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([Stage::Running], |row| {
@@ -224,7 +222,6 @@ impl Store {
                     attempt: row.get(2)?,
                     allowed: row.get(3)?,
                     run: row.get(4)?,
-                    reached: row.get(5)?,
                 })
             })?;
             rows.collect()

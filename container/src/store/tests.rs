@@ -4,7 +4,7 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ipc::HostMessage;
 
 use super::*;
-use crate::events::Event;
+use crate::events::{Event, Told};
 use crate::retry::{Class, Failure, MAX_MANUAL_RETRIES, Next};
 use crate::submission::{Stage, Submission, SubmissionId};
 
@@ -147,10 +147,11 @@ async fn the_log_is_read_on_from_any_position() {
     store.claim(id).await.unwrap();
     let mut commits = store.commits();
     commits.mark_unchanged();
-    let warning = Event::Warning {
+    let event = Event::Warning {
         message: "slow".to_owned(),
     };
-    store.append(id, 1, &warning).await.unwrap();
+    let json = serde_json::to_string(&event).unwrap();
+    store.append(id, 1, &Told { event, json }).await.unwrap();
     commits.changed().await.unwrap();
     let seqs = |events: Vec<LoggedEvent>| events.iter().map(|e| e.seq).collect::<Vec<_>>();
     assert_eq!(seqs(store.events(0, None).await.unwrap()), [1, 2, 3]);

@@ -16,12 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Bench {
     fn wait_for(&self, name: &str) {
-        let path = self.path(name);
-        let deadline = Instant::now() + PATIENCE;
-        while !path.exists() {
-            assert!(Instant::now() < deadline, "no {}", path.display());
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
+        wait_until(name, || self.path(name).exists());
+    }
+
+    /// Waits until there is a whole file in a folder.
+    pub(super) fn wait_for_file_in(&self, name: &str) {
+        wait_until(name, || {
+            let entries = fs::read_dir(self.path(name)).into_iter().flatten();
+            let mut names = entries.flatten().map(|entry| entry.file_name());
+            names.any(|name| !name.to_string_lossy().starts_with('.'))
+        });
     }
 
     /// The engine's program waits when it is called with this word.
@@ -40,6 +44,14 @@ impl Bench {
 
     fn clean(&self) -> Ended {
         self.end(self.command(&["clean"]).spawn().unwrap())
+    }
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "no {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Bench, Ended};
 impl Bench {
     /// The agent makes these requests, in order; its answer to the prompt is
     /// what it was told, one line per request.
-    fn asking(requests: &[Value]) -> Self {
+    pub(super) fn asking(requests: &[Value]) -> Self {
         let bench = Self::new("requests");
         fs::create_dir(bench.path("bin/requests")).unwrap();
         for (number, request) in requests.iter().enumerate() {

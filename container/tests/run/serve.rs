@@ -60,6 +60,12 @@ impl Driver {
         }
     }
 
+    /// Kills it as a power cut would.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     fn end(self) -> i32 {
         drop(self.stdin);
         let mut child = self.child;
@@ -262,4 +268,58 @@ fn a_submission_names_mounts_within_the_allowlist() {
     assert_eq!(mounts[0]["target"], "/workspace/extra/mine", "{mounts}");
     assert_eq!(driver.end(), 0);
     assert!(bench.read("bin/calls").contains("/workspace/extra/mine"));
+}
+
+/// The queue, as somebody sees it who has the file.
+fn queue(bench: &Bench) -> rusqlite::Connection {
+    let queue = rusqlite::Connection::open(bench.path("state/serve/queue.db")).unwrap();
+    queue
+        .busy_timeout(std::time::Duration::from_secs(30))
+        .unwrap();
+    queue
+}
+
+/// `serve` dies between two steps of handing a message over: before it may, after
+/// the agent has answered, and after it was noted. Each time the agent gets it
+/// once.
+#[test]
+fn a_follow_up_is_delivered_once_whenever_serve_is_killed() {
+    for (column, is_answered) in [("file", false), ("delivered", true)] {
+        let bench = Bench::new("answer");
+        let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+        driver.submit(&json!({ "prompt": "one", "group": "g", "stayOpen": true }));
+        driver.until("result");
+        let stop = format!(
+            "CREATE TRIGGER stop BEFORE UPDATE OF {column} ON follow_ups \
+             BEGIN SELECT RAISE(FAIL, 'not now'); END"
+        );
+        queue(&bench).execute_batch(&stop).unwrap();
+        let message = json!({ "type": "message", "text": "two" });
+        driver.say(&json!({ "send": { "group": "g", "message": message } }));
+        if is_answered {
+            let lines = driver.until("result");
+            assert!(lines.last().unwrap().to_string().contains("\"two\""));
+        } else {
+            bench.wait_for_file_in("state/groups/g/outbox");
+        }
+        driver.kill();
+        queue(&bench).execute_batch("DROP TRIGGER stop").unwrap();
+
+        let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+        // What the first agent did not get, a second one does; and nobody gets
+        // what the first one has.
+        if !is_answered {
+            let result = driver.until("result").pop().unwrap();
+            assert!(result["event"]["result"].to_string().contains("two"));
+            driver.say(&json!({ "close": { "id": result["submission"] } }));
+            driver.until("done");
+        }
+        driver.submit(&json!({ "prompt": "last", "group": "g" }));
+        let lines = driver.until("result");
+        let result = lines.last().unwrap()["event"]["result"].to_string();
+        assert!(result.contains("last"), "{column}: {lines:?}");
+        driver.until("done");
+        assert_eq!(driver.end(), 0);
+        bench.assert_nothing_is_left();
+    }
 }

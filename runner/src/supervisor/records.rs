@@ -20,6 +20,8 @@ pub(super) struct Records {
     agent_version: Option<String>,
     /// Whether the host wants progress records.
     progress: bool,
+    /// Whether the host was told that an agent starts.
+    has_begun: bool,
     turn_began: Option<Instant>,
     notice: Option<String>,
 }
@@ -48,6 +50,7 @@ impl Records {
             agent,
             agent_version: None,
             progress,
+            has_begun: false,
             turn_began: None,
             notice,
         }
@@ -79,6 +82,14 @@ impl Records {
             _ => {}
         }
         self.progress.then(|| report(event)).flatten()
+    }
+
+    /// Tells the host that there will be an agent, before there is the first.
+    pub(super) async fn begin(&mut self) -> io::Result<()> {
+        if !self.progress || std::mem::replace(&mut self.has_begun, true) {
+            return Ok(());
+        }
+        self.write(ProgressReport(Progress::Started).of(None)).await
     }
 
     pub(super) async fn write(&mut self, mut record: RunRecord) -> io::Result<()> {

@@ -101,6 +101,9 @@ pub enum RecordKind {
     rename_all_fields = "camelCase"
 )]
 pub enum Progress {
+    /// The agent is about to be started and to get its first message; from here
+    /// on it may act. The agent can neither hold this back nor write it.
+    Started,
     /// The conversation has its id; the record holds it.
     Session,
     /// The agent said something.

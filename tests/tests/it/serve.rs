@@ -368,3 +368,34 @@ fn callers_without_the_token_are_turned_away() {
         ended.err
     );
 }
+
+/// What the agent's folders show is the agent's to change: an agent that hides
+/// that it was there is not started a second time.
+#[test]
+fn an_agent_that_hides_its_traces_is_not_repeated() {
+    let (_model, launcher) = launcher();
+    let serve = launcher.serve(&SHELL);
+    let ipc = launcher.group("a").join("ipc");
+    let script = format!(
+        "echo x >> deeds; while :; do rm -rf {0}/heartbeat.json {0}/input; sleep 0.01; done",
+        ipc.display()
+    );
+    let limit = ["--group", "a", "--timeout", "3s"];
+    let id = serve.submit(&limit, "x", &script);
+    let dead = serve.wait_for(id, "dead");
+    assert_eq!(dead["class"], "agent-failed", "{dead}");
+
+    let id = serve.submit(&["--group", "a"], "x", &script);
+    let deeds = || {
+        let deeds = fs::read_to_string(launcher.group("a").join("workspace/deeds"));
+        deeds.unwrap_or_default().lines().count()
+    };
+    drawbridge_tests::eventually("the second agent", || (deeds() == 2).then_some(()));
+    serve.kill();
+    let serve = launcher.serve(&SHELL);
+    let dead = serve.wait_for(id, "dead");
+    assert_eq!(dead["class"], "infrastructure", "{dead}");
+    assert_eq!(deeds(), 2);
+    assert_eq!(serve.end().code, 0);
+    launcher.assert_nothing_left();
+}

@@ -1,0 +1,112 @@
+//! Follow-ups, from the store to the agent, each once.
+//!
+//! A message is made ready in the group's outbox, then the store knows that it
+//! is, then it is moved to the agent in one step, and then the store knows that
+//! too. Whatever dies in between: what is ready by the store and no longer in the
+//! outbox was handed over, even if the agent has long removed it.
+
+use drawbridge_shared::ids::GroupName;
+use drawbridge_shared::ipc::{HostMessage, message_file_name};
+use tokio::sync::mpsc;
+
+use super::hub::Hub;
+use crate::error::Result;
+use crate::follow_ups::FollowUp;
+use crate::state::Outbox;
+use crate::store::WaitingFollowUp;
+use crate::submission::SubmissionId;
+
+/// The run takes nothing any more, or nothing can be read or written.
+#[derive(Debug)]
+pub(super) struct Over;
+
+/// Hands over what waits for a run. What cannot be handed over goes on waiting,
+/// and so does what is behind it.
+pub(super) async fn deliver(
+    hub: &Hub,
+    id: SubmissionId,
+    group: Option<&GroupName>,
+    run: &mpsc::Sender<FollowUp>,
+) -> Result<(), Over> {
+    let waiting = hub.insist(|| hub.store.undelivered(id)).await;
+    for follow_up in waiting.map_err(|_| Over)? {
+        let is_done = match (serde_json::from_str(&follow_up.json), group) {
+            (Ok(message), Some(group)) => {
+                let outbox = Outbox::of(&hub.state, group);
+                hand_over(hub, &outbox, &follow_up, message, run).await?
+            }
+            // Its folder is gone with the run, and nothing can come twice.
+            (Ok(message), None) => {
+                say(run, FollowUp::Message(message)).await?;
+                true
+            }
+            (Err(error), _) => {
+                say(run, FollowUp::Invalid(error.to_string())).await?;
+                true
+            }
+        };
+        if !is_done {
+            return Ok(());
+        }
+        let noted = hub.insist(|| hub.store.delivered(follow_up.id)).await;
+        noted.map_err(|_| Over)?;
+    }
+    Ok(())
+}
+
+/// Whether it was handed over.
+async fn hand_over(
+    hub: &Hub,
+    outbox: &Outbox,
+    follow_up: &WaitingFollowUp,
+    message: HostMessage,
+    run: &mpsc::Sender<FollowUp>,
+) -> Result<bool, Over> {
+    let file = message_file_name();
+    let prepare = FollowUp::Prepare {
+        file: file.clone(),
+        message,
+    };
+    say(run, prepare).await?;
+    if !outbox.has(&file) {
+        return Ok(false);
+    }
+    let ready = hub.insist(|| hub.store.ready(follow_up.id, Some(file.clone())));
+    ready.await.map_err(|_| Over)?;
+    say(run, FollowUp::HandOver { file: file.clone() }).await?;
+    Ok(outbox.handed_over(&file))
+}
+
+/// Tells the run something and waits until it was done.
+async fn say(run: &mpsc::Sender<FollowUp>, what: FollowUp) -> Result<(), Over> {
+    run.send(what).await.map_err(|_| Over)?;
+    // The channel holds one thing, and the run does what it takes at once, on this
+    // thread: with room again, it is done.
+    let done = run.reserve().await.map_err(|_| Over)?;
+    drop(done);
+    Ok(())
+}
+
+/// Finds out, at the end of an attempt, what of that which was ready its agent
+/// was given. Nothing may be in the outbox when another run begins.
+pub(super) async fn settle(hub: &Hub, id: SubmissionId, group: Option<&GroupName>) -> Result<()> {
+    let Some(group) = group else {
+        return Ok(());
+    };
+    let outbox = Outbox::of(&hub.state, group);
+    for waiting in hub.insist(|| hub.store.undelivered(id)).await? {
+        let Some(file) = &waiting.file else {
+            continue;
+        };
+        if outbox.handed_over(file) {
+            hub.insist(|| hub.store.delivered(waiting.id)).await?;
+        } else {
+            // First here: without its file it would count as handed over.
+            hub.insist(|| hub.store.ready(waiting.id, None)).await?;
+        }
+    }
+    if let Err(error) = outbox.clear() {
+        tracing::warn!("messages stay in the outbox of group {group}: {error}");
+    }
+    Ok(())
+}
