@@ -41,3 +41,7 @@ pub use wait::{Gate, PATIENCE, eventually};
 pub const FAKE_KEY: &str = "sk-ant-fake-CANARY-0123456789";
 /// The OAuth token of all tests.
 pub const FAKE_OAUTH: &str = "sk-ant-oat-fake-CANARY-9876543210";
+
+/// The variable that names a socket on which the tests' `credential-proxy` tells
+/// how many bytes of its heap are in use.
+pub const HEAP_SOCKET: &str = "DRAWBRIDGE_TESTS_HEAP";

@@ -24,15 +24,18 @@ pub(super) struct Shared {
     proxy: SocketAddr,
     token: Mutex<String>,
     keys: Vec<Vec<u8>>,
+    /// The shortest time between two events, in milliseconds.
+    pause: u64,
     outcomes: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Shared {
-    pub(super) fn new(proxy: SocketAddr, token: String, keys: &[&str]) -> Self {
+    pub(super) fn new(proxy: SocketAddr, token: String, keys: &[&str], pause: u64) -> Self {
         Self {
             proxy,
             token: Mutex::new(token),
             keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+            pause,
             outcomes: Mutex::default(),
         }
     }
@@ -95,7 +98,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn roll(dice: &mut Dice) -> Self {
+    fn roll(dice: &mut Dice, pause: u64) -> Self {
         let end = match dice.below(20) {
             0 => "stall",
             1 => "hang",
@@ -104,7 +107,7 @@ impl Plan {
             5..=7 => "echo",
             _ => "end",
         };
-        let (events, pause) = (1 + dice.below(8), 200 + dice.below(1000));
+        let (events, pause) = (1 + dice.below(8), pause + dice.below(5 * pause));
         Self {
             upstream: format!("{events} {pause} {end}"),
             leaves_after: (dice.below(3) == 0).then(|| dice.below(5)),
@@ -120,7 +123,7 @@ pub(super) async fn run(number: u64, shared: std::sync::Arc<Shared>, stop: Cance
     // Not all in the same moment.
     tokio::time::sleep(Duration::from_millis(dice.below(3000))).await;
     while !stop.is_cancelled() {
-        let plan = Plan::roll(&mut dice);
+        let plan = Plan::roll(&mut dice, shared.pause);
         let exchange = tokio::time::timeout(STUCK, exchange(&mut kept, &plan, &shared));
         let outcome = tokio::select! {
             outcome = exchange => outcome,
