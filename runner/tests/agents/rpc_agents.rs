@@ -104,14 +104,16 @@ fn what_is_said_while_it_works_is_answered_too() {
 }
 
 fn an_interrupt_ends_the_turn_and_keeps_the_conversation() {
-    each("one", "waits", |_, group, run| {
-        eventually("the turn", || group.received() == ["one"]);
-        group.input_file("1-interrupt.json", &json!({"type": "interrupt"}));
-        assert_eq!(run.record().details.kind, Some(RecordKind::Interrupted));
-        group.message("two");
-        assert_eq!(run.answer(), "Reply to: two");
-        assert_eq!(close(group, run), 0);
-    });
+    for scenario in ["waits", "waits-for-retry"] {
+        each("one", scenario, |_, group, run| {
+            eventually("the turn", || group.received() == ["one"]);
+            group.input_file("1-interrupt.json", &json!({"type": "interrupt"}));
+            assert_eq!(run.record().details.kind, Some(RecordKind::Interrupted));
+            group.message("two");
+            assert_eq!(run.answer(), "Reply to: two");
+            assert_eq!(close(group, run), 0);
+        });
+    }
 }
 
 /// The turn is over, what waits is answered by the next process, and both are

@@ -106,9 +106,17 @@ impl StandIn {
                 self.fail(id);
                 return None;
             }
-            "waits" if self.turns == 1 => match self.wait_in_turn() {
+            "waits" | "waits-for-retry" if self.turns == 1 => match self.wait_in_turn() {
                 Waited::Stopped => {
-                    self.end(id, "interrupted", "cancelled");
+                    if self.scenario == "waits-for-retry" && !self.is_codex {
+                        // As opencode ends a turn in which it tried a broken call
+                        // again when it was stopped.
+                        self.chunk("half");
+                        let usage = json!({"inputTokens": 0, "outputTokens": 0});
+                        self.answer(id, &json!({"stopReason": "end_turn", "usage": usage}));
+                    } else {
+                        self.end(id, "interrupted", "cancelled");
+                    }
                     return None;
                 }
                 Waited::Steered(more) => texts.extend(more),

@@ -3,10 +3,10 @@
 
 use drawbridge_shared::protocol::AgentKind;
 use drawbridge_tests::launcher::{answers, events};
-use drawbridge_tests::{Answer, Model, Piece};
+use drawbridge_tests::{Answer, Model, Piece, Request};
 
 use crate::Test;
-use crate::cli::Setting;
+use crate::cli::{Setting, word};
 
 pub(crate) const TESTS: &[Test] = &[
     ("upstream_401", upstream_401),
@@ -27,13 +27,40 @@ fn upstream_drops_every_stream(setting: Setting) {
     if setting.cli.abilities().explains_failures {
         return fails(setting, half, "overload");
     }
-    // It tries again without end and without a word, and does not hear an
-    // interrupt meanwhile; the run can be stopped.
-    let model = Model::start(move |_| half.clone());
+    // It tries again without end and without a word, and hears an interrupt late
+    // or not at all; the turn ends all the same, and the conversation goes on.
+    let model = Model::start(move |turn| match word(&turn.news()) {
+        "banana" => half.clone(),
+        word => {
+            let remembers = turn.history().contains("apple");
+            Answer::Text(format!("answer to {word}, remembers apple: {remembers}"))
+        }
+    });
+    let tries = |request: &Request| request.text().contains("banana");
     let launcher = setting.launcher(&model);
-    let mut run = setting.start(&launcher, &["--prompt", "sick"]);
+    let mut run = setting.start(&launcher, &["--prompt", "apple"]);
+    let _ = run.wait_for_answers(1);
+    run.send("banana");
     drawbridge_tests::eventually("a second try", || {
-        (model.requests().len() > 2).then_some(())
+        let count = model.requests().iter().filter(|it| tries(it)).count();
+        (count > 2).then_some(())
+    });
+    run.request("interrupt");
+    let _ = run.wait_for_event("the end of the turn", |event| {
+        event["kind"] == "interrupted"
+    });
+    run.send("cherry");
+    let said = run.wait_for_answers(2);
+    assert_eq!(said[1], "answer to cherry, remembers apple: true");
+    let ended = run.finish();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    launcher.assert_nothing_left();
+
+    // The run can be stopped as well.
+    let mut run = setting.start(&launcher, &["--prompt", "banana"]);
+    let before = model.requests().len();
+    drawbridge_tests::eventually("a second try", || {
+        (model.requests().len() > before + 2).then_some(())
     });
     run.request("cancel");
     let ended = run.0.wait();

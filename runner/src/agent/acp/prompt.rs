@@ -93,8 +93,18 @@ impl Prompt {
                 let said = Some(self.text)
                     .filter(|text| !text.is_empty())
                     .or(self.earlier);
-                let (outcome, warning) = outcome(answer["stopReason"].as_str(), said);
-                (outcome, usage(&answer), warning)
+                let usage = usage(&answer);
+                // opencode calls it an ordinary end when it was stopped while it
+                // tried a model call again; what it says then is from calls that
+                // broke off.
+                let is_broken_off =
+                    said.is_none() || usage.is_some_and(|usage| usage.output_tokens == 0);
+                if self.cancelled_at.is_some() && is_broken_off {
+                    (Outcome::Interrupted, usage, None)
+                } else {
+                    let (outcome, warning) = outcome(answer["stopReason"].as_str(), said);
+                    (outcome, usage, warning)
+                }
             }
         };
         let mut end = TurnEnd::from(outcome);
