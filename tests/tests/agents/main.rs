@@ -13,6 +13,7 @@
 
 mod claude;
 mod cli;
+mod codex;
 mod failures;
 mod suite;
 mod tools;
@@ -65,7 +66,8 @@ fn tests_of(setting: Setting) -> Vec<Test> {
     let own: &[Test] = match setting.cli {
         Cli::Claude => claude::TESTS,
         Cli::OldestClaude => claude::OLDEST_TESTS,
-        Cli::Codex | Cli::Opencode | Cli::Gemini => &[suite::CHAT_TEXT],
+        Cli::Codex => codex::TESTS,
+        Cli::Opencode | Cli::Gemini => &[suite::CHAT_TEXT],
     };
     [
         suite::FIRST_TURN,

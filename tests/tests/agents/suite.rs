@@ -54,16 +54,21 @@ fn follow_up_while_busy(setting: Setting) {
     let mut run = setting.start(&launcher, &["--group", "g", "--prompt", "apple"]);
     gate.wait_for_arrival();
     run.send("banana");
-    // Out of the host's hands while the turn is open; whoever takes it into the
-    // turn at once has confirmed it already, and the model has it.
     let taken = launcher.group("g").join("ipc/input/.taken");
-    drawbridge_tests::eventually("the follow-up to be taken", || {
-        let is_taken = !drawbridge_tests::launcher::files_below(&taken).is_empty();
+    let is_taken = || !drawbridge_tests::launcher::files_below(&taken).is_empty();
+    let is_known = || {
         let mut requests = model.requests().into_iter();
-        (is_taken || requests.any(|request| request.text().contains("banana"))).then_some(())
+        requests.any(|request| request.text().contains("banana"))
+    };
+    // While the turn is open, the model is asked with it at once, or the agent
+    // keeps it for later and has not confirmed it.
+    let joins = setting.cli.abilities().joins_turns;
+    drawbridge_tests::eventually("the follow-up to be taken", || {
+        (if joins { is_known() } else { is_taken() }).then_some(())
     });
+    assert_eq!(is_known(), joins);
     gate.open();
-    let expected: &[&str] = if setting.cli.abilities().joins_turns {
+    let expected: &[&str] = if joins {
         &["answer to banana"]
     } else {
         &["answer to apple", "answer to banana"]
