@@ -28,7 +28,12 @@ pub(crate) async fn forward(
         let mut lease = outgoing.lease().await?;
         let sending = lease.send(request);
         match head_in_time(sending, upload, outgoing.deadlines).await? {
-            Ok(response) => return Ok((response, lease)),
+            Ok(response) => {
+                if !upload.is_done() {
+                    lease.detach();
+                }
+                return Ok((response, lease));
+            }
             Err(SendError::Unsent(unsent, _)) if lease.is_reused() => request = *unsent,
             Err(SendError::Unsent(_, error) | SendError::Sent(error)) => {
                 return Err(failed(&error, upload));

@@ -5,6 +5,7 @@ use http::HeaderValue;
 
 pub(crate) mod address;
 pub(crate) mod connect;
+mod driver;
 pub(crate) mod io;
 mod outgoing;
 mod pool;

@@ -91,7 +91,7 @@ impl Streaming {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(next) = self.poll_body(cx) else {
             ready!(self.idle.poll(cx));
             self.fail("upstream fell silent");
             return Poll::Ready(Some(Err(BodyError::Idle(self.idle.limit))));
@@ -120,6 +120,17 @@ impl Streaming {
             }
         };
         Poll::Ready(next)
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut body = Pin::new(&mut self.body);
+        match &mut self.exchange {
+            Some(exchange) => exchange.lease.drive(cx, |cx| body.as_mut().poll_frame(cx)),
+            None => body.poll_frame(cx),
+        }
     }
 
     fn is_revoked(&self) -> bool {

@@ -130,7 +130,9 @@ async fn serve(
     } else {
         let service = service_fn(move |request| {
             let (worker, client) = (Rc::clone(&worker), client.clone());
-            async move { Ok::<_, Infallible>(request::serve(worker, client, request).await) }
+            // In a box of its own, which is gone while an answer streams: the library
+            // keeps the room of this future for as long as the connection.
+            async move { Ok::<_, Infallible>(Box::pin(request::serve(worker, client, request)).await) }
         });
         let connection = http1(&deadlines)
             .serve_connection(io(WireGuard::new()), service)

@@ -5,8 +5,11 @@
 //! many requests at once and is shared.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -15,11 +18,11 @@ use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Upstream;
 use super::connect::{ConnectError, Connector, Protocol};
+use super::driver::Driver;
 use super::io::UpstreamIo;
 use crate::body::RequestBody;
 use crate::executor::LocalExecutor;
@@ -39,10 +42,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = MAX_STREAMS * STREAM_WINDOW_BYTES;
 const MAX_HEADER_LIST_BYTES: u32 = 256 * 1024;
-
-/// How long a connection that has only just been given back may take to become
-/// ready. One whose upstream answered without reading on never does.
-const READY_LIMIT: Duration = Duration::from_millis(100);
 
 /// Largest head of an answer.
 const MAX_ANSWER_HEAD_BYTES: usize = 256 * 1024;
@@ -68,7 +67,7 @@ struct Idle {
 #[derive(Debug)]
 struct Exclusive {
     sender: http1::SendRequest<RequestBody>,
-    driver: AbortHandle,
+    driver: Driver,
 }
 
 /// An HTTP/2 connection.
@@ -128,11 +127,8 @@ impl Pool {
         if let Some(shared) = self.shared_with_room() {
             return Ok(self.lend(Connection::Shared(shared), true));
         }
-        while let Some(mut connection) = self.pop() {
-            if is_ready_soon(&mut connection.sender).await {
-                return Ok(self.lend(Connection::Exclusive(connection), true));
-            }
-            connection.driver.abort();
+        if let Some(connection) = self.pop() {
+            return Ok(self.lend(Connection::Exclusive(connection), true));
         }
         let (io, protocol) = self.connector.connect(&self.upstream).await?;
         let connection = match protocol {
@@ -145,7 +141,8 @@ impl Pool {
     /// A new HTTP/1 connection, which an upgrade can take over.
     pub(crate) async fn lease_for_upgrade(self: &Rc<Self>) -> Result<Lease, ConnectError> {
         let io = self.connector.connect_http1(&self.upstream).await?;
-        let connection = exclusive(io).await?;
+        let mut connection = exclusive(io).await?;
+        connection.driver.allow_upgrade();
         Ok(self.lend(Connection::Exclusive(connection), false))
     }
 
@@ -199,11 +196,10 @@ impl Pool {
 
     fn pop(&self) -> Option<Exclusive> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { connection, since }) = idle.pop() {
-            if !connection.sender.is_closed() && since.elapsed() < self.max_idle_time {
-                return Some(connection);
+        while let Some(mut idle) = idle.pop() {
+            if self.is_good(&mut idle) && idle.connection.sender.is_ready() {
+                return Some(idle.connection);
             }
-            connection.driver.abort();
         }
         None
     }
@@ -211,21 +207,15 @@ impl Pool {
     /// Closes connections that have been idle for too long or were closed by
     /// the upstream.
     pub(crate) fn prune(&self) {
-        self.idle.borrow_mut().retain(|idle| {
-            let is_good =
-                !idle.connection.sender.is_closed() && idle.since.elapsed() < self.max_idle_time;
-            if !is_good {
-                idle.connection.driver.abort();
-            }
-            is_good
-        });
+        let mut idle = self.idle.borrow_mut();
+        idle.retain_mut(|idle| self.is_good(idle));
         let mut shared = self.shared.borrow_mut();
         shared.retain(|connection| !connection.sender.is_closed());
     }
-}
 
-async fn is_ready_soon(sender: &mut http1::SendRequest<RequestBody>) -> bool {
-    sender.is_ready() || matches!(timeout(READY_LIMIT, sender.ready()).await, Ok(Ok(())))
+    fn is_good(&self, idle: &mut Idle) -> bool {
+        idle.since.elapsed() < self.max_idle_time && idle.connection.driver.is_open()
+    }
 }
 
 async fn exclusive(io: UpstreamIo) -> Result<Exclusive, ConnectError> {
@@ -234,12 +224,7 @@ async fn exclusive(io: UpstreamIo) -> Result<Exclusive, ConnectError> {
         .handshake(TokioIo::new(io))
         .await
         .map_err(ConnectError::Handshake)?;
-    let driver = tokio::task::spawn_local(async move {
-        if let Err(error) = driver.with_upgrades().await {
-            tracing::debug!("upstream connection ended: {}", chain(&error));
-        }
-    });
-    let driver = driver.abort_handle();
+    let driver = Driver::new(driver);
     Ok(Exclusive { sender, driver })
 }
 
@@ -256,7 +241,10 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
         let sent = match &mut self.connection {
-            Connection::Exclusive(connection) => connection.sender.try_send_request(request).await,
+            Connection::Exclusive(Exclusive { sender, driver }) => {
+                let mut sending = pin!(sender.try_send_request(request));
+                poll_fn(|cx| driver.drive(cx, |cx| sending.as_mut().poll(cx))).await
+            }
             Connection::Shared(connection) => {
                 let request = for_http2(request, &connection.authority);
                 connection.sender.try_send_request(request).await
@@ -267,6 +255,26 @@ impl Lease {
             Some(request) => SendError::Unsent(Box::new(for_http1(request)), error.into_error()),
             None => SendError::Sent(error.into_error()),
         })
+    }
+
+    /// Polls for what comes over the connection, and drives it meanwhile.
+    pub(crate) fn drive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match &mut self.connection {
+            Connection::Exclusive(connection) => connection.driver.drive(cx, poll),
+            Connection::Shared(_) | Connection::GivenBack => poll(cx),
+        }
+    }
+
+    /// Drives the connection in a task of its own from now on, for a request
+    /// that goes on while nobody asks for more of its answer.
+    pub(crate) fn detach(&mut self) {
+        if let Connection::Exclusive(connection) = &mut self.connection {
+            connection.driver.detach();
+        }
     }
 
     /// Puts the connection back for the next request.
@@ -283,22 +291,18 @@ impl Lease {
 impl Pool {
     fn keep(&self, connection: Exclusive) {
         let mut idle = self.idle.borrow_mut();
-        if connection.sender.is_closed() || idle.len() >= self.max_idle {
-            connection.driver.abort();
-            return;
+        if idle.len() < self.max_idle && connection.driver.is_here() {
+            let since = Instant::now();
+            idle.push(Idle { connection, since });
         }
-        let since = Instant::now();
-        idle.push(Idle { connection, since });
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        match &self.connection {
-            Connection::Exclusive(connection) => connection.driver.abort(),
-            // The stream is reset by the request or the body that is dropped.
-            Connection::Shared(shared) => shared.streams.set(shared.streams.get() - 1),
-            Connection::GivenBack => {}
+        // The stream is reset by the request or the body that is dropped.
+        if let Connection::Shared(shared) = &self.connection {
+            shared.streams.set(shared.streams.get() - 1);
         }
     }
 }
