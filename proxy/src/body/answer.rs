@@ -53,6 +53,10 @@ struct Streaming {
     body: ScrubbedBody<Incoming>,
     idle: IdleDeadline,
     exchange: Option<Exchange>,
+    /// Head or data that the connection has taken and may not have sent yet.
+    has_unsent: bool,
+    /// Why there is no more to come, told once the client has what came before.
+    broken: Option<hyper::Error>,
 }
 
 impl ResponseBody {
@@ -78,6 +82,8 @@ impl ResponseBody {
             body: ScrubbedBody::new(incoming, patterns),
             idle: IdleDeadline::new(idle),
             exchange: Some(exchange),
+            has_unsent: true,
+            broken: None,
         };
         if streaming.body.is_end_stream() {
             streaming.finish();
@@ -92,6 +98,7 @@ impl Streaming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(next) = self.poll_body(cx) else {
+            self.has_unsent = false;
             ready!(self.idle.poll(cx));
             self.fail("upstream fell silent");
             return Poll::Ready(Some(Err(BodyError::Idle(self.idle.limit))));
@@ -107,12 +114,20 @@ impl Streaming {
                 Some(Err(BodyError::Revoked))
             }
             Some(Ok(frame)) => {
+                self.has_unsent = true;
                 self.observe(&frame);
                 // A body of known length is not asked for its end.
                 if self.body.is_end_stream() {
                     self.finish();
                 }
                 Some(Ok(frame))
+            }
+            // An error closes the connection, with what it has not sent.
+            Some(Err(error)) if self.has_unsent => {
+                self.has_unsent = false;
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             Some(Err(error)) => {
                 self.fail("upstream broke off");
@@ -126,6 +141,9 @@ impl Streaming {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let mut body = Pin::new(&mut self.body);
         match &mut self.exchange {
             Some(exchange) => exchange.lease.drive(cx, |cx| body.as_mut().poll_frame(cx)),

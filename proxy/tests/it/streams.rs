@@ -1,6 +1,6 @@
 //! Bodies that take their time: streams, aborts, deadlines and shutdown.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -130,21 +130,58 @@ fn a_client_that_leaves_ends_the_upstream_exchange() {
 #[test]
 fn an_upstream_that_leaves_ends_the_clients_answer() {
     let upstream = Upstream::start(|_, stream| {
-        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+        // The end comes right behind the last data, and in front of it nothing
+        // is to be lost.
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+            5\r\nfirst\r\n4\r\nlast\r\n";
         stream.write_all(head).unwrap();
         stream.shutdown(std::net::Shutdown::Both).unwrap();
     });
     let proxy = Proxy::start(config(&upstream.url()));
     let mut client = proxy.connect();
     client.send(proxy.post("{}")).head();
-    let rest = client.rest();
+    let rest = String::from_utf8(client.rest()).unwrap();
+    assert!(rest.contains("first") && rest.contains("last"), "{rest:?}");
     assert!(
-        !rest.ends_with(b"0\r\n\r\n"),
+        !rest.ends_with("0\r\n\r\n"),
         "the answer must not look complete"
     );
     // And the next request works.
     let upstream_again = proxy.connect().send(proxy.post("{}")).head();
     assert_eq!(upstream_again.status, 200);
+}
+
+/// Clients that write all before they read are many.
+#[test]
+fn an_upload_goes_on_while_nobody_reads_the_answer() {
+    const BODY: usize = 32 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (received, all) = channel();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while (&mut reader)
+            .lines()
+            .next()
+            .is_some_and(|line| !line.unwrap().is_empty())
+        {}
+        std::thread::spawn(move || {
+            let mut stream = stream;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&vec![b'a'; BODY]).unwrap();
+        });
+        let mut body = vec![0; BODY];
+        received.send(reader.read_exact(&mut body).is_ok()).unwrap();
+    });
+    let proxy = Proxy::start(config(&format!("http://{address}")));
+    let mut client = proxy.connect();
+    let stream = client.reader.get_mut();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    client.send(proxy.post(&"u".repeat(BODY)));
+    assert!(all.recv_timeout(DEADLINE).unwrap());
+    assert_eq!(client.answer().head.body.len(), BODY);
 }
 
 #[test]
