@@ -64,8 +64,9 @@ impl Proxy {
 
     /// The token of a new session.
     pub(crate) fn token(&self) -> String {
-        drawbridge_tests::eventually("the admin socket", || {
-            self.path("admin.sock").exists().then_some(())
+        // Its file is there a moment before anybody listens on it.
+        self.program.wait_for_err("the admin socket", |err| {
+            err.contains("admin socket is").then_some(())
         });
         let issued = self.admin(&["session", "issue"]);
         issued["token"].as_str().unwrap().to_owned()

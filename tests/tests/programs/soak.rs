@@ -138,6 +138,7 @@ impl Soak {
         let heap = folder.path().join(HEAP);
         let variables = [(HEAP_SOCKET, heap.to_str().unwrap())];
         let proxy = Proxy::start_in(folder, &configuration(upstream), &variables);
+        // From then on no more sockets are opened for itself.
         proxy.program.wait_for_err("the admin socket", |err| {
             err.contains("admin socket is").then_some(())
         });
