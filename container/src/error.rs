@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use drawbridge_shared::chain::chain;
 use drawbridge_shared::exit::Exit;
 
 /// A failed command: whose fault it was, what happened, and the way out.
@@ -97,14 +98,7 @@ impl Error {
     /// The message with its causes, in one line.
     #[must_use]
     pub(crate) fn one_line(&self) -> String {
-        let mut line = self.message.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(error.to_string().trim_end());
-            cause = error.source();
-        }
-        line.replace('\n', " ")
+        chain(self)
     }
 }
 

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use crate::body::{RequestBody, Upload, UploadStage};
+use crate::chain;
 use crate::config::Deadlines;
 use crate::error::Refusal;
 use crate::metrics::RouteMetrics;
@@ -112,16 +113,4 @@ fn failed(error: &hyper::Error, upload: &Upload) -> Refusal {
         UploadStage::Broken => Refusal::UploadBroken { detail },
         _ => Refusal::UpstreamClosed { detail },
     }
-}
-
-/// An error and its causes on one line, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -32,7 +32,7 @@ mod upstream;
 pub mod usage;
 
 pub use cli::main_impl;
-pub(crate) use forward::chain;
+pub(crate) use drawbridge_shared::chain::chain;
 pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, Reloader, StartError};
 pub use upstream::tls::TlsError;
 pub use upstream::{InvalidUpstream, OutgoingProxy, Reach, Scheme, Upstream};

@@ -8,10 +8,10 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::chain;
 use crate::config::{Deadlines, Injection, RouteConfig, RouteLimits};
 use crate::credential::{Credential, CredentialSource, Reason, Secret, Unavailable};
 use crate::error::Refusal;
-use crate::forward::chain;
 use crate::headers::add_list_item;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::route::{ErrorShape, RouteName, Rule};

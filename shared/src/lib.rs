@@ -6,6 +6,7 @@
 //! the IPC files, ids, environment names and exit codes. There is no network and
 //! no async code in this crate.
 
+pub mod chain;
 pub mod env;
 pub mod exit;
 pub mod ids;

@@ -262,29 +262,25 @@ impl Engine {
 
     /// The containers that have a label of ours with this value.
     async fn list(self, label: &str, value: &str) -> Result<Vec<Listed>> {
+        let words: &[&str] = match self {
+            Self::Apple => &["list", "--all"],
+            _ => &["ps", "--all"],
+        };
+        self.listed(words, label, value).await
+    }
+
+    /// Asks for containers or networks, and reads the answer.
+    async fn listed(self, words: &[&str], label: &str, value: &str) -> Result<Vec<Listed>> {
         const RUN: &str = "drawbridge.run";
         let filter = format!("label={label}={value}");
         let format = format!("{{{{.ID}}}} {{{{.Label {RUN:?}}}}}");
-        let args: Vec<&str> = match self {
-            Self::Apple => vec!["list", "--all", "--format", "json"],
-            _ => vec![
-                "ps",
-                "--all",
-                "--no-trunc",
-                "--filter",
-                &filter,
-                "--format",
-                &format,
-            ],
+        let how: &[&str] = match self {
+            Self::Apple => &["--format", "json"],
+            _ => &["--no-trunc", "--filter", &filter, "--format", &format],
         };
-        self.listed(&args, label, value).await
-    }
-
-    /// Reads the answer to a question for containers or networks.
-    async fn listed(self, args: &[&str], label: &str, value: &str) -> Result<Vec<Listed>> {
-        const RUN: &str = "drawbridge.run";
+        let args = [words, how].concat();
         let failed = || Error::infrastructure(format!("{} {} failed", self.program(), args[0]));
-        let answer = self.ask(args, ANSWER).await.context(failed)?;
+        let answer = self.ask(&args, ANSWER).await.context(failed)?;
         if !answer.status.success() {
             return Err(failed().caused_by(answer.complaint()));
         }

@@ -126,7 +126,9 @@ impl Store {
     /// All that wait, in the order in which they came.
     pub(crate) async fn waiting(&self) -> Result<Vec<Waiting>> {
         self.call(|connection| {
-            let sql = "SELECT id, grp, kind, due FROM submissions WHERE stage = ?1 ORDER BY id";
+            // What was never tried waits for no time, whatever the clock says by now.
+            let sql = "SELECT id, grp, kind, iif(attempt = 0, 0, due) FROM submissions \
+                       WHERE stage = ?1 ORDER BY id";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([Stage::Queued], |row| {
                 Ok(Waiting {

@@ -323,3 +323,64 @@ fn a_follow_up_is_delivered_once_whenever_serve_is_killed() {
         bench.assert_nothing_is_left();
     }
 }
+
+/// The clock was years ahead, or years behind, when the queue was written.
+#[test]
+fn a_clock_that_was_wrong_holds_up_nothing_that_waits() {
+    const TEN_YEARS: i64 = 10 * 365 * 86_400_000;
+    for jump in [TEN_YEARS, -TEN_YEARS] {
+        let bench = Bench::new("answer");
+        let args = ["--runtime", "docker", "--max-runs", "1"];
+        let mut driver = Driver::start(&bench, &args);
+        driver.submit(&json!({ "prompt": "one", "group": "g", "stayOpen": true }));
+        driver.until("result");
+        driver.submit(&json!({ "prompt": "two", "group": "g" }));
+        driver.until("queued");
+        driver.kill();
+        let queue = queue(&bench);
+        for (table, column) in [
+            ("submissions", "created"),
+            ("submissions", "due"),
+            ("events", "at"),
+        ] {
+            let sql = format!("UPDATE {table} SET {column} = {column} + ?1");
+            assert!(queue.execute(&sql, [jump]).unwrap() > 0);
+        }
+        drop(queue);
+        let mut driver = Driver::start(&bench, &args);
+        let lines = driver.until("done");
+        let result = lines.iter().find(|line| line["event"]["type"] == "result");
+        let result = result.unwrap()["event"]["result"].to_string();
+        assert!(result.contains("two"), "{result}");
+        assert_eq!(driver.end(), 0);
+        bench.assert_nothing_is_left();
+    }
+}
+
+/// The engine goes away under a run and comes back: the run is a dead letter, its
+/// group starts nothing beside what may be left of it, and goes on after that.
+#[test]
+fn an_engine_that_stops_under_serve_costs_one_run() {
+    let bench = Bench::new("engine stops");
+    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    driver.submit(&json!({ "prompt": "one", "group": "g" }));
+    let dead = driver.until("dead").pop().unwrap();
+    assert_eq!(dead["event"]["class"], "infrastructure", "{dead}");
+    assert!(dead["event"]["hint"].is_string(), "{dead}");
+    driver.submit(&json!({ "prompt": "two", "group": "g" }));
+    driver.until("queued");
+    let runs = || {
+        let calls = bench.read("bin/calls");
+        calls
+            .lines()
+            .filter(|call| call.starts_with("run "))
+            .count()
+    };
+    assert_eq!(runs(), 1);
+    bench.script("answer");
+    fs::remove_file(bench.path("bin/down")).unwrap();
+    let lines = driver.until("done");
+    assert_eq!((count(&lines, "attempt"), runs()), (1, 2), "{lines:?}");
+    assert_eq!(driver.end(), 0);
+    bench.assert_nothing_is_left();
+}

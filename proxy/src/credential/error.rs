@@ -115,15 +115,3 @@ impl Error for Unavailable {
         }
     }
 }
-
-/// The error and its causes in one line, for the log.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

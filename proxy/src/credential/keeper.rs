@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Observers;
 use super::clock::Clock;
-use super::error::{Reason, Unavailable, chain};
+use super::error::{Reason, Unavailable};
 use super::opened::Opened;
 use super::state::State;
 use super::watch::FileWatch;
+use crate::chain;
 
 /// First and longest wait before a failed renewal is tried again.
 const FIRST_RETRY: Duration = Duration::from_secs(1);

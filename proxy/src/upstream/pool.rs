@@ -25,8 +25,8 @@ use super::connect::{ConnectError, Connector, Protocol};
 use super::driver::Driver;
 use super::io::UpstreamIo;
 use crate::body::RequestBody;
+use crate::chain;
 use crate::executor::LocalExecutor;
-use crate::forward::chain;
 
 /// Most requests that share an HTTP/2 connection; servers commonly allow 100.
 const MAX_STREAMS: u32 = 100;

@@ -144,22 +144,8 @@ impl Engine {
 
     /// The networks that have a label of ours with this value.
     pub(super) async fn networks(self, label: &str, value: &str) -> Result<Vec<super::Listed>> {
-        const RUN: &str = "drawbridge.run";
-        let filter = format!("label={label}={value}");
-        let format = format!("{{{{.ID}}}} {{{{.Label {RUN:?}}}}}");
-        let args: Vec<&str> = match self {
-            Self::Apple => vec!["network", "list", "--format", "json"],
-            _ => vec![
-                "network",
-                "ls",
-                "--no-trunc",
-                "--filter",
-                &filter,
-                "--format",
-                &format,
-            ],
-        };
-        self.listed(&args, label, value).await
+        let verb = if self == Self::Apple { "list" } else { "ls" };
+        self.listed(&["network", verb], label, value).await
     }
 }
 

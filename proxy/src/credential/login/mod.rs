@@ -27,10 +27,11 @@ use self::lock::{LockError, LoginLock};
 use self::replace::Replacement;
 use super::clock::Clock;
 use super::environment::Environment;
-use super::error::{Reason, Unavailable, chain};
+use super::error::{Reason, Unavailable};
 use super::files;
 use super::secret::Secret;
 use super::state::Reading;
+use crate::chain;
 
 /// A login in a file.
 #[derive(Debug)]
