@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("serve_killed", serve_killed),
     ("serve_terminated", serve_terminated),
     ("serve_survives_a_full_disk", serve_survives_a_full_disk),
+    (
+        "serve_survives_a_hungry_agent",
+        serve_survives_a_hungry_agent,
+    ),
 ];
 
 /// A `serve` whose one run waits for its model.
@@ -160,6 +164,38 @@ fn serve_survives_a_full_disk(setting: Setting) {
         "again\n"
     );
     assert_eq!(serve.stages().len(), 2, "what was refused is not there");
+    assert_eq!(serve.end().code, 0);
+    launcher.assert_nothing_left();
+}
+
+/// The kernel kills a container that wants too much memory: a dead letter that
+/// says so, not repeated, and the group goes on.
+fn serve_survives_a_hungry_agent(setting: Setting) {
+    let model = Model::start(|_| Answer::Text("never".into()));
+    let launcher = Launcher::new(setting.credential, &model);
+    let limits = ["--agent", "command", "--memory", "64m"];
+    let image = std::env::var("DRAWBRIDGE_TESTS_IMAGE");
+    let image = image.unwrap_or_else(|_| setting.agent.image());
+    let serve =
+        launcher.serve(&[&["--runtime", "docker", "--image", &image], &limits[..]].concat());
+    let submit = |script: &str| {
+        let submit = [
+            "submit", "--group", "g", "--prompt", "go", "--", "/bin/sh", "-c", script,
+        ];
+        let ended = launcher.run(&submit);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        ended.out.trim().parse().unwrap()
+    };
+    let hungry = "echo x >> deeds; while :; do cat /dev/zero >> /tmp/x; done";
+    let dead = serve.wait_for(submit(hungry), "dead");
+    assert_eq!(dead["class"], "infrastructure", "{dead}");
+    let hint = dead["hint"].as_str().unwrap();
+    assert!(hint.contains("--memory than 64m"), "{dead}");
+    let deeds = fs::read_to_string(launcher.group("g").join("workspace/deeds"));
+    assert_eq!(deeds.unwrap(), "x\n");
+    let next = submit("echo fine");
+    let _ = serve.wait_for(next, "done");
+    assert_eq!(serve.results(next), ["fine"]);
     assert_eq!(serve.end().code, 0);
     launcher.assert_nothing_left();
 }
