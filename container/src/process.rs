@@ -286,18 +286,29 @@ pub(crate) struct LogTail {
 impl LogTail {
     const LINES: usize = 20;
     const LINE_BYTES: usize = 1000;
+    const PIECE_BYTES: usize = 64 * 1024;
 
     async fn read(source: impl AsyncRead + Unpin, secret: String) -> Self {
         let mut tail = Self::default();
         let mut reader = BufReader::new(source);
         let mut line = Vec::new();
+        let mut is_begun = false;
         loop {
             line.clear();
-            // Longer lines come in pieces; a pipe that breaks is at its end.
-            let limit = 64 * 1024;
-            let read = (&mut reader).take(limit).read_until(b'\n', &mut line).await;
+            // A pipe that breaks is at its end.
+            let piece = (&mut reader).take(Self::PIECE_BYTES as u64);
+            let read = { piece }.read_until(b'\n', &mut line).await;
             if !matches!(read, Ok(1..)) {
                 return tail;
+            }
+            let goes_on = line.len() == Self::PIECE_BYTES && !line.ends_with(b"\n");
+            // The rest of a line that is longer is left out, and so is what may be
+            // the first part of the secret.
+            if std::mem::replace(&mut is_begun, goes_on) {
+                continue;
+            }
+            if goes_on {
+                line.truncate(Self::PIECE_BYTES - secret.len().min(Self::PIECE_BYTES));
             }
             tail.add(&String::from_utf8_lossy(&line).replace(&secret, "[session token]"));
         }
@@ -345,5 +356,36 @@ mod tests {
             assert!(is_credential(name.as_ref()), "{name}");
         }
         assert!(!is_credential("PATH".as_ref()));
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_output_is_bounded() {
+        let flood = || tokio::io::repeat(b'x').take(3 * MAX_CAPTURED);
+        let captured = read_bounded(Some(flood())).await.unwrap();
+        assert_eq!(captured.len() as u64, MAX_CAPTURED);
+        let tail = LogTail::read(flood(), "secret".to_owned()).await;
+        assert_eq!(tail.lines(), ["x".repeat(LogTail::LINE_BYTES)]);
+        let lines = "line\n".repeat(10_000);
+        let tail = LogTail::read(lines.as_bytes(), "secret".to_owned()).await;
+        assert_eq!(tail.lines(), vec!["line"; LogTail::LINES]);
+    }
+
+    /// Wherever a long line is cut, no part of the secret is in what is kept.
+    #[tokio::test]
+    async fn a_secret_across_a_cut_is_taken_out() {
+        for before in LogTail::PIECE_BYTES - 8..=LogTail::PIECE_BYTES {
+            let line = format!(
+                "{}secret{}\nlast secret\n",
+                " ".repeat(before),
+                "y".repeat(10)
+            );
+            let tail = LogTail::read(line.as_bytes(), "secret".to_owned()).await;
+            assert_eq!(tail.lines().last().unwrap(), "last [session token]");
+            let shown = tail.text().replace("last [session token]", "");
+            assert!(
+                !shown.contains("cret") && !shown.contains("secr"),
+                "{before}: {shown}"
+            );
+        }
     }
 }

@@ -162,6 +162,22 @@ fn no_key_and_no_token_is_in_arguments_or_environment() {
     }
 }
 
+/// It is longer than an argument may be, and process lists are read by all.
+#[test]
+fn a_prompt_is_in_no_argument_list() {
+    let bench = Bench::new("answer");
+    let prompt = "do this, PROMPT-CANARY ".repeat(20_000);
+    let mut command = bench.command(&["run", "--prompt", "-"]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(prompt.as_bytes()).unwrap();
+    drop(stdin);
+    let ended = bench.end(child);
+    assert_eq!(ended.out, format!("{prompt} (session none)\n"));
+    assert!(!bench.read("bin/calls").contains("PROMPT-CANARY"));
+    assert!(bench.read("bin/input").contains("PROMPT-CANARY"));
+}
+
 #[test]
 fn a_group_resumes_its_conversation_and_a_run_without_one_does_not() {
     let bench = Bench::new("answer");
