@@ -21,6 +21,7 @@ crate::tests![
     a_flood_does_not_drown_the_answer,
     a_grandchild_does_not_hold_the_run,
     a_stop_ends_a_working_agent,
+    what_a_stopped_agent_says_at_its_end_counts,
     a_kill_loses_no_message,
     the_key_is_in_the_environment_and_not_in_the_arguments,
     an_acp_agent_needs_a_program,
@@ -235,6 +236,20 @@ fn a_stop_ends_a_working_agent() {
         assert_eq!(run.record().details.error_kind, Some(ErrorKind::Stopped));
         assert_eq!(run.exit().0, 130);
     });
+}
+
+fn what_a_stopped_agent_says_at_its_end_counts() {
+    for protocol in PROTOCOLS {
+        let group = Group::new();
+        group.message("two");
+        let run = group.run(&document(&group, protocol, "one", "late"));
+        eventually("the turn", || group.received() == ["one\ntwo"]);
+        terminate(&run);
+        assert_eq!(run.record().details.kind, Some(RecordKind::Interrupted));
+        assert_eq!(run.record().details.error_kind, Some(ErrorKind::Stopped));
+        assert_eq!(run.exit().0, 130);
+        assert_eq!(group.input_files(".taken"), [""; 0], "it was confirmed");
+    }
 }
 
 /// With ACP a message that waits for the end of the turn is still owed.

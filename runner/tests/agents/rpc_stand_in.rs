@@ -127,6 +127,12 @@ impl StandIn {
                 while self.line().is_some() {}
                 return Some(ExitCode::SUCCESS);
             }
+            // Ends its turn, but only when its input has.
+            "late" => {
+                while self.line().is_some() {}
+                self.end(id, "interrupted", "cancelled");
+                return Some(ExitCode::SUCCESS);
+            }
             "asks" => self.ask(),
             "result-first" => self.end_another_turn(),
             "flood" => flood(),
