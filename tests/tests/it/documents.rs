@@ -6,17 +6,43 @@ use std::path::Path;
 
 use crate::rules::{root, rust_files};
 
-/// Names in backticks in the last column of a document's tables.
+/// Names in backticks in the last column of a document's tables, and those in its
+/// other text that can only be a test's.
 fn named_gates(document: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join(document)).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with('|'));
-    let cells = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
-    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let (rows, others): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.starts_with('|'));
+    let cells = rows.iter().filter_map(|row| last_cell(row));
+    let names = cells.flat_map(quoted);
     // A test's name, not a program's or a folder's.
-    let is_test = |name: &&str| {
-        name.contains('_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    names.filter(is_test).map(str::to_owned).collect()
+    let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let in_tables = names.filter(|name| name.contains('_'));
+    let in_text = others.iter().flat_map(|line| quoted(line));
+    let in_text = in_text.filter(|name| {
+        name.matches('_').count() >= 3 && !name.contains(|c: char| c.is_ascii_uppercase())
+    });
+    let all = in_tables.chain(in_text).filter(is_name);
+    all.map(str::to_owned).collect()
+}
+
+fn last_cell(row: &str) -> Option<&str> {
+    row.trim_end_matches('|').rsplit('|').next()
+}
+
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// A row of the comparison without a test says so.
+#[test]
+fn every_row_of_the_comparison_names_a_test() {
+    let text = fs::read_to_string(root().join("docs/compatibility.md")).unwrap();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.contains("| Test |");
+    let rows: Vec<_> = text.lines().filter(is_row).collect();
+    assert!(rows.len() > 60, "{rows:?}");
+    for row in rows {
+        let cell = last_cell(row).unwrap();
+        assert!(cell.trim() == "none" || quoted(cell).count() > 0, "{row}");
+    }
 }
 
 /// Each of the thirty classes has a test, or the reason why it needs none.
