@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::io::UpstreamIo;
 use crate::body::RequestBody;
-use crate::forward::chain;
+use crate::chain;
 
 type Connection = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
 
