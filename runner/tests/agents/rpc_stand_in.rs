@@ -123,16 +123,8 @@ impl StandIn {
                 Waited::Closed => return Some(ExitCode::SUCCESS),
             },
             // Deaf to everything, as long as its input is open.
-            "deaf" if texts.contains(&"one".to_owned()) => {
-                while self.line().is_some() {}
-                return Some(ExitCode::SUCCESS);
-            }
-            // Ends its turn, but only when its input has.
-            "late" => {
-                while self.line().is_some() {}
-                self.end(id, "interrupted", "cancelled");
-                return Some(ExitCode::SUCCESS);
-            }
+            "late" => return Some(self.end_late(id)),
+            "deaf" if texts.contains(&"one".to_owned()) => return Some(self.be_deaf()),
             "asks" => self.ask(),
             "result-first" => self.end_another_turn(),
             "flood" => flood(),
@@ -152,6 +144,18 @@ impl StandIn {
         self.tool_and_answer(&texts);
         self.end(id, "completed", "end_turn");
         None
+    }
+
+    fn be_deaf(&mut self) -> ExitCode {
+        while self.line().is_some() {}
+        ExitCode::SUCCESS
+    }
+
+    /// Ends its turn, but only when its input has.
+    fn end_late(&mut self, id: &Value) -> ExitCode {
+        let code = self.be_deaf();
+        self.end(id, "interrupted", "cancelled");
+        code
     }
 
     /// Reports the end of a turn that nobody has begun.
