@@ -87,6 +87,8 @@ pub struct Launcher {
     folder: TempDir,
     upstream: String,
     credential: Credential,
+    /// Another engine than the usual one.
+    engine: Option<String>,
 }
 
 impl Launcher {
@@ -113,7 +115,15 @@ impl Launcher {
             folder,
             upstream: upstream.url(),
             credential,
+            engine: None,
         }
+    }
+
+    /// The same with another Docker engine.
+    #[must_use]
+    pub fn with_engine(mut self, host: &str) -> Self {
+        self.engine = Some(host.to_owned());
+        self
     }
 
     /// Gives the host a login of Codex in the place of a key, and the route for it
@@ -180,6 +190,7 @@ impl Launcher {
             .envs(
                 std::env::var_os("DRAWBRIDGE_TESTS_IMAGE").map(|image| ("DRAWBRIDGE_IMAGE", image)),
             )
+            .envs(self.engine.iter().map(|host| ("DOCKER_HOST", host)))
             .env("ANTHROPIC_BASE_URL", &self.upstream)
             .env(self.credential.variable(), self.credential.secret())
             .current_dir(self.working_directory());

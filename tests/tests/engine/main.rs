@@ -19,6 +19,7 @@ mod images;
 mod isolation;
 mod leak;
 mod limits;
+mod lost_engine;
 mod nanoclaw;
 mod requests;
 mod sealed;
@@ -186,6 +187,7 @@ fn trials_of(agent: Agent) -> Vec<Trial> {
             isolation::TESTS,
             requests::BY_SHELL,
             serve::TESTS,
+            lost_engine::TESTS,
         ]
         .concat(),
         Agent::Claude => [nanoclaw::TESTS, requests::BY_TOOL].concat(),
