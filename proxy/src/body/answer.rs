@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::{BodyError, UploadGuard};
+use crate::headers;
 use crate::scrub::{Patterns, ScrubbedBody};
 use crate::session::Session;
 use crate::session::limit::Admission;
@@ -113,8 +114,12 @@ impl Streaming {
                 self.fail("session revoked");
                 Some(Err(BodyError::Revoked))
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 self.has_unsent = true;
+                // Trailers are headers that come late.
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_response(trailers);
+                }
                 self.observe(&frame);
                 // A body of known length is not asked for its end.
                 if self.body.is_end_stream() {

@@ -44,9 +44,10 @@ pub const MASK: u8 = b'*';
 /// Masks the secrets in one stream of bytes that comes in pieces of any size.
 ///
 /// The joined output depends on the joined input alone, never on how it was
-/// split, unless [`Scrubber::release`] is used. A piece is passed on at once, without copying where nothing is found;
-/// only its last bytes stay behind, and only those that are the beginning of a
-/// pattern. At most one byte less than the longest pattern is held.
+/// split, unless [`Scrubber::release`] is used. A piece is passed on at once,
+/// without copying where nothing is found; only its last bytes stay behind, and
+/// only those that are the beginning of a pattern. At most one byte less than
+/// the longest pattern is held.
 #[derive(Debug)]
 pub struct Scrubber {
     patterns: Patterns,

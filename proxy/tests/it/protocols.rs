@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Collected, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,7 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{KEY, Proxy, Upstream, block_on, config, config_from};
 
 /// One POST with prior knowledge of HTTP/2.
-async fn post_http2(address: SocketAddr, token: &str, count: usize) -> Vec<(u16, Bytes)> {
+async fn post_http2(
+    address: SocketAddr,
+    token: &str,
+    count: usize,
+) -> Vec<(u16, Collected<Bytes>)> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -43,8 +47,8 @@ async fn post_http2(address: SocketAddr, token: &str, count: usize) -> Vec<(u16,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a small answer of a test")]
-async fn whole(body: hyper::body::Incoming) -> Bytes {
-    body.collect().await.unwrap().to_bytes()
+async fn whole(body: hyper::body::Incoming) -> Collected<Bytes> {
+    body.collect().await.unwrap()
 }
 
 #[test]
@@ -53,9 +57,24 @@ fn clients_may_speak_http2_with_prior_knowledge() {
     let proxy = Proxy::start(config(&upstream.url()));
     let answers = block_on(post_http2(proxy.address(), proxy.session.token(), 10));
     for (status, body) in answers {
-        assert_eq!((status, &body[..]), (200, &b"{\"ok\":true}"[..]));
+        assert_eq!((status, &body.to_bytes()[..]), (200, &b"{\"ok\":true}"[..]));
         assert_eq!(upstream.next().all("x-api-key"), [KEY]);
     }
+}
+
+/// HTTP/1 knows no such trailer, so the library that writes it would drop it.
+#[test]
+fn class_20_a_cookie_in_a_trailer_does_not_reach_the_agent() {
+    let upstream = Upstream::start(|_, stream| {
+        let answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
+            1\r\nx\r\n0\r\nx-sum: 7\r\nset-cookie: a=b\r\n\r\n";
+        stream.write_all(answer).unwrap();
+    });
+    let proxy = Proxy::start(config(&upstream.url()));
+    let answers = block_on(post_http2(proxy.address(), proxy.session.token(), 1));
+    let trailers = answers[0].1.trailers().unwrap();
+    assert_eq!(trailers.len(), 1, "{trailers:?}");
+    assert_eq!(trailers["x-sum"], "7");
 }
 
 #[test]
@@ -136,7 +155,7 @@ async fn tell(
         });
         return Ok(Response::new(Full::default()));
     }
-    let length = whole(request.into_body()).await.len();
+    let length = whole(request.into_body()).await.to_bytes().len();
     if length > 1000 {
         return Ok(Response::new(Full::new(Bytes::from(vec![b'x'; LARGE]))));
     }
