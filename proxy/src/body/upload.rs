@@ -22,6 +22,8 @@ pub(crate) struct Upload {
     stage: Cell<UploadStage>,
     since: Cell<Instant>,
     bytes: ByteCount,
+    /// The most bytes it may have.
+    cap: Option<u64>,
     exceeded: Cell<Option<u64>>,
     is_given_up: Cell<bool>,
     /// Who waits for the client to send more.
@@ -66,11 +68,12 @@ pub(crate) enum UploadStage {
 }
 
 impl Upload {
-    fn new(stage: UploadStage, bytes: ByteCount) -> Self {
+    fn new(stage: UploadStage, cap: Option<u64>, bytes: ByteCount) -> Self {
         Self {
             stage: Cell::new(stage),
             since: Cell::new(Instant::now()),
             bytes,
+            cap,
             exceeded: Cell::new(None),
             is_given_up: Cell::new(false),
             reader: RefCell::default(),
@@ -101,12 +104,12 @@ impl Upload {
     }
 }
 
-/// A request body on its way to the upstream.
+/// A request body on its way to the upstream. It is small, as the HTTP library
+/// keeps room for 32 of them for each connection.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
-    incoming: Incoming,
+    incoming: Box<Incoming>,
     upload: Rc<Upload>,
-    cap: Option<u64>,
 }
 
 impl RequestBody {
@@ -122,18 +125,17 @@ impl RequestBody {
         } else {
             UploadStage::Upstream
         };
-        let upload = Rc::new(Upload::new(stage, bytes));
+        let upload = Rc::new(Upload::new(stage, cap, bytes));
         let body = Self {
-            incoming,
+            incoming: Box::new(incoming),
             upload: Rc::clone(&upload),
-            cap,
         };
         (body, UploadGuard(upload))
     }
 
     fn count(&self, bytes: usize) -> Result<(), BodyError> {
         self.upload.bytes.add(bytes);
-        match self.cap {
+        match self.upload.cap {
             Some(cap) if self.upload.bytes.get() > cap => {
                 self.upload.exceeded.set(Some(cap));
                 Err(BodyError::TooLarge(cap))
@@ -154,7 +156,7 @@ impl Body for RequestBody {
         if self.upload.is_given_up.get() {
             return Poll::Ready(Some(Err(BodyError::Over)));
         }
-        let Poll::Ready(next) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+        let Poll::Ready(next) = Pin::new(&mut *self.incoming).poll_frame(cx) else {
             self.upload.enter(UploadStage::Client);
             self.upload.reader.replace(Some(cx.waker().clone()));
             return Poll::Pending;
