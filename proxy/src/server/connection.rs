@@ -1,7 +1,8 @@
 //! Client connections: accepted, served, and ended in order.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::future::pending;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -104,16 +105,9 @@ async fn serve(
     let ends = (closed, draining);
     let ended = if first.is_http2() {
         let streams = StreamExecutor::default();
-        let idle = {
-            let streams = streams.clone();
-            async move {
-                streams.idle(deadlines.keep_alive).await;
-                deadlines.idle
-            }
-        };
         let connection = http2(streams.clone()).serve_connection(
             io(WireGuard::passing()),
-            service_fn(move |request| {
+            service_fn(|request| {
                 let (worker, client) = (Rc::clone(&worker), client.clone());
                 let stall = Stall::new(deadlines.idle);
                 streams.expect(&stall);
@@ -123,7 +117,11 @@ async fn serve(
                 }
             }),
         );
-        until_closed(connection, ends, idle, |connection| {
+        let silence = (
+            streams.idle(deadlines.keep_alive),
+            streams.idle(deadlines.idle),
+        );
+        until_closed(Box::pin(connection), ends, silence, |connection| {
             connection.graceful_shutdown()
         })
         .await
@@ -138,7 +136,8 @@ async fn serve(
             .serve_connection(io(WireGuard::new()), service)
             .with_upgrades();
         // The library itself closes one that is silent between two requests.
-        until_closed(connection, ends, std::future::pending(), |connection| {
+        let silence = (pending(), pending());
+        until_closed(Box::pin(connection), ends, silence, |connection| {
             connection.graceful_shutdown()
         })
         .await
@@ -149,27 +148,27 @@ async fn serve(
 }
 
 /// Runs a connection to its end, which is asked for when listener or proxy
-/// close, or when it is `idle`, which says how long the end may take then.
+/// close, or after a first silence, and is there after a second one at the latest:
+/// a client can have sent another request before it learns of the end.
+///
+/// The connection is in a box, for this future would hold it twice, and room for
+/// the larger one of HTTP/2 with one of HTTP/1.
 async fn until_closed<C: Future<Output = hyper::Result<()>>>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     (mut closed, mut draining): (watch::Receiver<()>, watch::Receiver<()>),
-    idle: impl Future<Output = Duration>,
+    (silence, more_silence): (impl Future<Output = ()>, impl Future<Output = ()>),
     shut_down: impl Fn(Pin<&mut C>),
 ) -> hyper::Result<()> {
-    let mut connection = pin!(connection);
-    let limit = tokio::select! {
+    let is_silent = tokio::select! {
         ended = connection.as_mut() => return ended,
-        _ = closed.changed() => None,
-        _ = draining.changed() => None,
-        limit = idle => Some(limit),
+        _ = closed.changed() => false,
+        _ = draining.changed() => false,
+        () = silence => true,
     };
     shut_down(connection.as_mut());
-    match limit {
-        None => connection.await,
-        Some(limit) => {
-            let ended = tokio::time::timeout(limit, connection);
-            ended.await.unwrap_or(Ok(()))
-        }
+    tokio::select! {
+        ended = connection => ended,
+        () = more_silence, if is_silent => Ok(()),
     }
 }
 

@@ -165,3 +165,30 @@ fn an_http2_connection_without_requests_is_closed() {
     client.0.rest();
     upstream.next();
 }
+
+/// The client sends it before it learns that the connection is to end.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "an upstream that takes its time")]
+fn an_http2_request_that_meets_the_end_of_its_connection_is_answered() {
+    let upstream = Upstream::start(|_, stream| {
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head).unwrap();
+        // Longer than a client's silence may be, without one of its own.
+        for _ in 0..5 {
+            stream.write_all(b"1\r\nx\r\n").unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        stream.write_all(b"0\r\n\r\n").unwrap();
+    });
+    let mut config = config(&upstream.url());
+    config.deadlines.idle = Duration::from_secs(1);
+    config.deadlines.keep_alive = Duration::from_millis(100);
+    let proxy = Proxy::start(config);
+    let mut client = Http2::connect(&proxy, 1000);
+    client.wait_for("farewell", |frame| frame.0 == GOAWAY);
+    client.ask(&proxy, 1);
+    client.wait_for("end", |(kind, flags, stream, _)| {
+        (*kind, *flags & END_STREAM, *stream) == (DATA, END_STREAM, 1)
+    });
+    client.0.rest();
+}

@@ -16,7 +16,7 @@ fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<ProxyConfig, Confi
 
 fn error(text: &str) -> String {
     let error = resolved(text, &[("ANTHROPIC_API_KEY", KEY)]).unwrap_err();
-    crate::chain(&error)
+    format!("{:#}", anyhow::Error::new(error))
 }
 
 #[test]
