@@ -70,17 +70,16 @@ type Handled = Result<Reply, String>;
 /// The requests that the handler has.
 #[derive(Debug, Default)]
 pub(super) struct Handlers {
-    tasks: JoinSet<(Taken, bool, Handled)>,
-    /// How many of them are questions.
-    questions: usize,
+    questions: JoinSet<(Taken, Handled)>,
+    others: JoinSet<(Taken, Handled)>,
     /// What has ended since the last look.
     ended: Vec<(Taken, Handled)>,
 }
 
 impl Handlers {
-    /// Whether more requests may come.
-    pub(super) fn has_room(&self) -> bool {
-        self.tasks.len() - self.questions + self.ended.len() < MAX_WAITING
+    /// How many more requests may come.
+    pub(super) fn room(&self) -> usize {
+        MAX_WAITING.saturating_sub(self.others.len() + self.ended.len())
     }
 
     /// Hands a request over; `question` is how long a person has for it. It comes
@@ -93,30 +92,32 @@ impl Handlers {
         question: Option<Duration>,
     ) -> Result<(), Taken> {
         let is_question = question.is_some();
-        if is_question && self.questions == MAX_QUESTIONS {
+        let tasks = if is_question {
+            &mut self.questions
+        } else {
+            &mut self.others
+        };
+        if is_question && tasks.len() >= MAX_QUESTIONS {
             return Err(taken);
         }
-        self.questions += usize::from(is_question);
         let line = serde_json::to_vec(asked).unwrap_or_default();
         let deadline = question.unwrap_or(ACCEPT);
-        self.tasks.spawn(async move {
+        tasks.spawn(async move {
             let handled = handler.ask(line, is_question, deadline).await;
-            (taken, is_question, handled)
+            (taken, handled)
         });
         Ok(())
     }
 
     /// Waits until one has ended; for ever when there is none.
     pub(super) async fn next(&mut self) {
-        match self.tasks.join_next().await {
-            Some(Ok((taken, is_question, handled))) => {
-                self.questions -= usize::from(is_question);
-                self.ended.push((taken, handled));
-            }
-            // A task that broke was of no use to anybody.
-            Some(Err(_)) => {}
-            None => std::future::pending().await,
-        }
+        let ended = tokio::select! {
+            Some(ended) = self.questions.join_next() => ended,
+            Some(ended) = self.others.join_next() => ended,
+            else => std::future::pending().await,
+        };
+        // A task that broke was of no use to anybody.
+        self.ended.extend(ended.ok());
     }
 
     pub(super) fn take_ended(&mut self) -> Vec<(Taken, Handled)> {
@@ -126,12 +127,36 @@ impl Handlers {
     /// Waits for all of them, and gives up on those that take longer.
     pub(super) async fn finish(&mut self, patience: Duration) -> bool {
         let rest = async {
-            while !self.tasks.is_empty() {
+            while !self.questions.is_empty() || !self.others.is_empty() {
                 self.next().await;
             }
         };
         let is_done = timeout(patience, rest).await.is_ok();
-        self.tasks.abort_all();
+        self.questions.abort_all();
+        self.others.abort_all();
         is_done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The room that a broken task had is there again.
+    #[tokio::test]
+    async fn a_task_that_breaks_gives_its_room_back() {
+        let mut handlers = Handlers::default();
+        for is_question in [true, false] {
+            let tasks = if is_question {
+                &mut handlers.questions
+            } else {
+                &mut handlers.others
+            };
+            tasks.spawn(async { panic!("a broken task") });
+            handlers.next().await;
+            assert_eq!(handlers.room(), MAX_WAITING, "{is_question}");
+            assert!(handlers.questions.is_empty() && handlers.others.is_empty());
+            assert!(handlers.take_ended().is_empty());
+        }
     }
 }

@@ -129,12 +129,13 @@ impl Inbox {
         Ok(())
     }
 
-    /// Takes what waits, in the order of the names.
-    pub(super) fn take(&mut self) -> io::Result<Vec<(Taken, Content)>> {
-        if !std::mem::take(&mut self.is_due) {
+    /// Takes what waits and there is room for, in the order of the names. The
+    /// rest is looked at again.
+    pub(super) fn take(&mut self, room: usize) -> io::Result<Vec<(Taken, Content)>> {
+        if room == 0 || !std::mem::take(&mut self.is_due) {
             return Ok(Vec::new());
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::of(room);
         self.take_left(&mut batch)?;
         if !self.left.is_empty() {
             self.is_due = true;
@@ -148,7 +149,7 @@ impl Inbox {
             waiting.extend(requests.map(|name| (name, folder)));
         }
         waiting.sort_unstable();
-        let count = self.rate.admit(waiting.len());
+        let count = self.rate.admit(waiting.len().min(batch.room()));
         self.is_due = count < waiting.len();
         waiting.truncate(count);
         for (name, folder) in waiting {
@@ -227,15 +228,28 @@ impl Inbox {
 }
 
 /// Requests of one look.
-#[derive(Default)]
 struct Batch {
     taken: Vec<(Taken, Content)>,
     bytes: usize,
+    /// Most requests of it.
+    most: usize,
 }
 
 impl Batch {
+    const fn of(most: usize) -> Self {
+        Self {
+            taken: Vec::new(),
+            bytes: 0,
+            most,
+        }
+    }
+
+    const fn room(&self) -> usize {
+        self.most.saturating_sub(self.taken.len())
+    }
+
     const fn is_full(&self) -> bool {
-        self.bytes >= MAX_BATCH
+        self.bytes >= MAX_BATCH || self.room() == 0
     }
 
     fn add(&mut self, folder: &Folder, taken: Taken) {

@@ -146,7 +146,7 @@ impl Requests {
     /// Waits until there is something to handle. What nobody has room for is left
     /// where it is.
     pub(crate) async fn changed(&mut self) {
-        let has_room = self.handlers.has_room();
+        let has_room = self.handlers.room() > 0;
         tokio::select! {
             () = self.inbox.changed(), if has_room => {}
             () = self.handlers.next() => {}
@@ -162,15 +162,24 @@ impl Requests {
 
     /// Handles what there is. Returns whether there was anything.
     pub(crate) fn handle(&mut self, reporter: &Reporter) -> bool {
-        let taken = self.inbox.take().unwrap_or_else(|error| {
+        // What is answered first makes room for more.
+        let has_replied = self.reply_to_handled(reporter);
+        let taken = self.inbox.take(self.handlers.room());
+        let taken = taken.unwrap_or_else(|error| {
             reporter.warn(format!("requests of the agent cannot be read: {error}"));
             Vec::new()
         });
-        let handled = self.handlers.take_ended();
-        let is_busy = !taken.is_empty() || !handled.is_empty();
+        let is_busy = has_replied || !taken.is_empty();
         for (taken, content) in taken {
             self.receive(taken, content, reporter);
         }
+        is_busy
+    }
+
+    /// Passes on what the handler said. Returns whether it said anything.
+    fn reply_to_handled(&mut self, reporter: &Reporter) -> bool {
+        let handled = self.handlers.take_ended();
+        let has_replied = !handled.is_empty();
         for (taken, reply) in handled {
             let reply = reply.unwrap_or_else(|reason| {
                 reporter.warn(format!("the request handler failed: {reason}"));
@@ -178,7 +187,7 @@ impl Requests {
             });
             self.reply(&taken, reply, reporter);
         }
-        is_busy
+        has_replied
     }
 
     fn receive(&mut self, taken: Taken, content: Content, reporter: &Reporter) {
@@ -353,7 +362,8 @@ impl Requests {
         if !self.handlers.finish(ACCEPT).await {
             reporter.warn("the request handler did not end; its requests come again");
         }
-        self.handle(reporter);
+        // Nothing more is taken: nobody would wait for the handler.
+        self.reply_to_handled(reporter);
     }
 }
 

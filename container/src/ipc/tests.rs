@@ -43,6 +43,24 @@ impl Bench {
         assert!(self.requests.handle(&self.reporter));
     }
 
+    /// Handles requests until none comes any more.
+    async fn settle(&mut self) {
+        let soon = Duration::from_millis(200);
+        while timeout_at(Instant::now() + soon, self.requests.changed())
+            .await
+            .is_ok()
+        {
+            self.requests.handle(&self.reporter);
+        }
+    }
+
+    /// How many files are still in the agent's reach.
+    fn on_disk(&self) -> usize {
+        fs::read_dir(self.group.ipc().join("messages"))
+            .unwrap()
+            .count()
+    }
+
     fn told(&self, name: &str) -> Option<Answer> {
         let bytes = fs::read(self.group.ipc().join("answers").join(name)).ok()?;
         Some(serde_json::from_slice(&bytes).unwrap())
@@ -112,8 +130,9 @@ async fn a_flood_is_taken_a_bounded_number_at_a_time() {
 async fn what_the_handler_has_no_time_for_waits_on_disk() {
     const ALL: usize = 80;
     let folder = tempfile::tempdir().unwrap();
-    let (program, go) = (folder.path().join("slow"), folder.path().join("go"));
-    let wait = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    let [program, one, go] = ["slow", "one", "go"].map(|name| folder.path().join(name));
+    let (may_one, may_all) = (one.display(), go.display());
+    let wait = format!("until [ -e {may_all} ] || rm {may_one} 2>&-; do sleep 0.01; done");
     fs::write(
         &program,
         format!("#!/bin/sh\n{wait}\necho '{{\"ok\":true}}'\n"),
@@ -129,20 +148,22 @@ async fn what_the_handler_has_no_time_for_waits_on_disk() {
     for number in 0..ALL {
         fs::write(messages.join(name(number)), message.to_string()).unwrap();
     }
-    let soon = Duration::from_millis(200);
-    while timeout_at(Instant::now() + soon, bench.requests.changed())
-        .await
-        .is_ok()
-    {
+    bench.settle().await;
+    assert_eq!(bench.on_disk(), ALL - 32);
+
+    // Each that ends makes room for one.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    fs::write(&one, "").unwrap();
+    while (0..ALL).all(|number| bench.told(&name(number)).is_none()) {
+        timeout_at(deadline, bench.requests.changed())
+            .await
+            .unwrap();
         bench.requests.handle(&bench.reporter);
     }
-    // At one look it takes 8 MB, which are seventeen of these.
-    let on_disk = fs::read_dir(&messages).unwrap().count();
-    assert!((1..=ALL - 32).contains(&on_disk), "{on_disk}");
-    assert!(on_disk >= ALL - 32 - 17, "{on_disk}");
+    bench.settle().await;
+    assert_eq!(bench.on_disk(), ALL - 33);
 
     fs::write(go, "").unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
     while (0..ALL).any(|number| bench.told(&name(number)).is_none()) {
         timeout_at(deadline, bench.requests.changed())
             .await
@@ -165,4 +186,23 @@ async fn one_question_too_many_is_refused() {
     assert_eq!(bench.told("31.json"), None);
     let refused = bench.told("32.json").unwrap();
     assert!(!refused.ok && refused.text.unwrap().contains("too many questions"));
+}
+
+/// What nobody has time for at the end of a run waits for the next one.
+#[tokio::test(start_paused = true)]
+async fn what_a_run_ends_before_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("slow");
+    fs::write(&program, "#!/bin/sh\nexec sleep 60\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut bench = Bench::new(Responder::Handler(Handler::new(program)));
+    let message = serde_json::json!({
+        "type": "message", "chatJid": "g@drawbridge", "text": "x"
+    });
+    for number in 0..80 {
+        let file = bench.group.ipc().join(format!("messages/{number:03}.json"));
+        fs::write(file, message.to_string()).unwrap();
+    }
+    bench.requests.finish(&bench.reporter).await;
+    assert_eq!(bench.on_disk(), 80 - 32);
 }
