@@ -6,6 +6,7 @@
 //! was checked here.
 
 mod allowlist;
+mod links;
 mod names;
 mod request;
 mod walk;
@@ -26,6 +27,7 @@ pub(crate) use allowlist::{Allowlist, place};
 pub(crate) use request::MountRequest;
 pub(crate) use walk::Hidden;
 
+use links::names_on_the_way;
 use names::Names;
 use request::{NAME_RULE, Place, is_name};
 
@@ -126,8 +128,9 @@ pub(crate) struct Rules<'a> {
     pub(crate) allowlist: Option<&'a Path>,
     /// Folders of ours; neither they nor what holds them is mounted.
     pub(crate) private: &'a [PathBuf],
-    /// Where this program looks for its configuration and for `.env`.
-    pub(crate) here: &'a Path,
+    /// Where this program looks for its configuration and for `.env`, whether
+    /// they are there or not.
+    pub(crate) configuration: &'a [PathBuf],
     /// Whether the run's group is the main one.
     pub(crate) is_main: bool,
 }
@@ -229,10 +232,14 @@ impl Rules<'_> {
     /// An agent that can write where we read our configuration decides what the
     /// next command does on this machine.
     fn refuses_writing(&self, source: &Path) -> Option<String> {
-        let file = drawbridge_proxy::config::FILE_NAME;
-        self.here
-            .starts_with(source)
-            .then(|| format!("the next command would read {file} and .env in it"))
+        let files = self.configuration.iter().map(PathBuf::as_path);
+        let decides = |file: &Path| {
+            let names = names_on_the_way(file);
+            names.iter().any(|name| name.starts_with(source))
+        };
+        let mut files = files.chain(self.allowlist);
+        let file = files.find(|file| decides(file))?.display();
+        Some(format!("the next command would read it as {file}"))
     }
 
     /// Keeps the system's places and ours out of every container.

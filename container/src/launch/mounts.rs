@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use drawbridge_proxy::config::{ConfigFile, Environment};
 use drawbridge_shared::protocol::MountedFile;
 use serde::Serialize;
 
@@ -199,12 +200,21 @@ fn with_rules<T>(
 ) -> Result<T> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let home = variable("HOME").map(PathBuf::from);
-    let here = std::env::current_dir().and_then(fs::canonicalize);
+    let environment = Environment::observe()
+        .context(|| Error::not_started("the working directory cannot be read"))?;
+    let configuration = [
+        Some(ConfigFile::place_here(&environment)),
+        ConfigFile::place_of_user(&environment),
+        Some(environment.dotenv_path()),
+    ];
+    let configuration = configuration.into_iter().flatten();
+    // A folder that the environment names may be relative.
+    let configuration = configuration.map(|path| environment.directory().join(path));
     work(&Rules {
         home: home.as_deref(),
         allowlist: place(variable).as_deref(),
         private: &[state.root().to_owned()],
-        here: &here.context(|| Error::not_started("the working directory cannot be read"))?,
+        configuration: &configuration.collect::<Vec<_>>(),
         is_main,
     })
 }

@@ -53,7 +53,11 @@ impl Machine {
             home: Some(&home),
             allowlist: list.as_deref(),
             private: &[self.path("state")],
-            here: &self.path("home/src/here/deep"),
+            configuration: &[
+                self.path("home/src/here/deep/drawbridge.toml"),
+                self.path("home/.config/drawbridge/drawbridge.toml"),
+                self.path("home/src/here/deep/.env"),
+            ],
             is_main: false,
         };
         let requests = requests?;
@@ -289,11 +293,64 @@ fn where_our_configuration_is_read_no_agent_may_write() {
     for flag in ["~/src/here:rw", "~/src/here/deep:rw", "~/src:x:rw"] {
         let refusal = machine.refusal(flag);
         assert!(
-            refusal.contains("would read drawbridge.toml and .env"),
+            refusal.contains("would read it as") && refusal.contains("/drawbridge.toml"),
             "{refusal}"
         );
     }
     for flag in ["~/src/here", "~/src/here/deep", "~/src/here/deep/below:rw"] {
         machine.check(&[flag]).unwrap();
     }
+}
+
+#[test]
+fn no_file_that_configuration_is_read_from_may_be_written() {
+    let machine = Machine::new();
+    let here = machine.path("home/src/here/deep");
+    fs::create_dir_all(&here).unwrap();
+    let file = here.join("drawbridge.toml");
+    fs::write(&file, "").unwrap();
+    let flag = "~/src/here/deep/drawbridge.toml";
+    let refusal = machine.refusal(&format!("{flag}:rw"));
+    assert!(refusal.contains("would read it as"), "{refusal}");
+    machine.check(&[flag]).unwrap();
+}
+
+/// A link may be replaced where it is, and may lead to what is not there yet.
+#[test]
+fn no_folder_that_linked_configuration_leads_into_may_be_written() {
+    for link in [
+        "home/src/here/deep/drawbridge.toml",
+        "home/.config/drawbridge/drawbridge.toml",
+        "home/src/here/deep/.env",
+    ] {
+        let machine = Machine::new();
+        for folder in ["here/deep", "passed", "left", "end"] {
+            fs::create_dir_all(machine.path("home/src").join(folder)).unwrap();
+        }
+        let end = machine.path("home/src/end/settings");
+        let passed = machine.path("home/src/passed/link");
+        symlink(
+            machine.path("home/src/left/../passed/link"),
+            machine.path(link),
+        )
+        .unwrap();
+        symlink("../end/settings", &passed).unwrap();
+        for is_there in [false, true] {
+            if is_there {
+                fs::write(&end, "").unwrap();
+                machine.refusal("~/src/end/settings:rw");
+            }
+            for folder in ["end", "passed", "left"] {
+                let refusal = machine.refusal(&format!("~/src/{folder}:rw"));
+                let name = Path::new(link).file_name().unwrap().to_str().unwrap();
+                assert!(refusal.contains(name), "{link} {folder}: {refusal}");
+                machine.check(&[&format!("~/src/{folder}")]).unwrap();
+            }
+        }
+        machine.check(&["~/src/app:rw"]).unwrap();
+    }
+    let machine = Machine::new();
+    let looped = machine.path("home/.config/drawbridge/drawbridge.toml");
+    symlink(&looped, &looped).unwrap();
+    machine.check(&["~/src/app:rw"]).unwrap();
 }

@@ -199,3 +199,29 @@ fn no_configuration_is_read_from_where_agents_write() {
             .assert_error(2, "is in the state folder");
     }
 }
+
+/// Wherever the files lead that a command here reads.
+#[test]
+fn what_a_command_here_reads_is_mounted_for_nobody_to_write() {
+    for read in [
+        "cwd/drawbridge.toml",
+        "cwd/.config/drawbridge/drawbridge.toml",
+        "cwd/.env",
+    ] {
+        let bench = Bench::new("answer");
+        // Not below /tmp: an image has that path itself.
+        let outside = tempfile::tempdir_in("/var/tmp").unwrap();
+        let folder = bench.path("cwd/.config/drawbridge");
+        fs::create_dir_all(&folder).unwrap();
+        let list = serde_json::json!({
+            "allowedRoots": [{ "path": outside.path(), "allowReadWrite": true }],
+            "blockedPatterns": [], "nonMainReadOnly": false
+        });
+        fs::write(folder.join("mount-allowlist.json"), list.to_string()).unwrap();
+        symlink(outside.path().join("settings"), bench.path(read)).unwrap();
+        let mount = format!("{}:shared:rw", outside.path().display());
+        let ended = bench.run(&["--runtime", "docker", "--mount", &mount]);
+        ended.assert_error(2, "may not be written to: the next command would read it");
+        assert!(ended.err.contains(read), "{ended:?}");
+    }
+}
