@@ -9,7 +9,7 @@ use std::time::Duration;
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::marker::{ScanEvent, Scanner};
-use drawbridge_shared::protocol::{ErrorKind, Progress, RecordKind, RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{Progress, RecordKind, RecordStatus, RunRecord};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -74,6 +74,8 @@ struct State {
     /// How long it may take to.
     close_grace: Duration,
     last_word: Instant,
+    /// Whether a follow-up could not be handed over and is tried again.
+    is_held_up: bool,
 }
 
 /// Reads more of a run's output, once there is room for what it becomes.
@@ -121,6 +123,7 @@ impl<'a> Conversation<'a> {
                 is_closed: false,
                 close_grace: CLOSE_GRACE,
                 last_word: Instant::now(),
+                is_held_up: false,
             },
         }
     }
@@ -212,9 +215,7 @@ impl<'a> Conversation<'a> {
 
     fn take_record(&mut self, mut record: RunRecord) {
         self.state.last_word = Instant::now();
-        if record.details.kind == Some(RecordKind::Progress) {
-            self.tally.has_begun = true;
-        }
+        self.tally.count(&record);
         if record.details.progress == Some(Progress::Started) {
             return;
         }
@@ -223,21 +224,11 @@ impl<'a> Conversation<'a> {
             // An id that comes with a failure may be the cause of it.
             self.store_session(record.new_session_id.as_deref());
         }
-        match record.details.kind {
-            Some(RecordKind::Progress) => return self.reporter.report(&Event::Progress(record)),
-            // It says that the conversation rests, which answers nothing.
-            Some(RecordKind::SessionUpdate) => {}
-            _ => {
-                self.tally.answers += 1;
-                self.tally.failures += usize::from(record.status == RecordStatus::Error);
-                let never_began = matches!(
-                    record.details.error_kind,
-                    Some(ErrorKind::StartUp | ErrorKind::Input)
-                );
-                self.tally.start_failures += usize::from(never_began);
-            }
-        }
-        self.reporter.report(&Event::Result(record));
+        let event = match record.details.kind {
+            Some(RecordKind::Progress) => Event::Progress(record),
+            _ => Event::Result(record),
+        };
+        self.reporter.report(&event);
     }
 
     fn hand_out_files(&mut self, record: &mut RunRecord) {
@@ -307,19 +298,31 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// What cannot be made ready or handed over stays with its sender.
     fn prepare(&mut self, file: &str, message: &HostMessage) {
-        self.state.last_word = Instant::now();
+        if !self.state.is_held_up {
+            self.state.last_word = Instant::now();
+        }
         if let Err(error) = self.group.make_ready(file, message) {
-            self.reporter.warn(format!("a follow-up waits: {error}"));
+            self.hold_up(&error);
         }
     }
 
     fn hand_over(&mut self, file: &str) {
-        self.state.last_word = Instant::now();
         match self.group.hand_over(file) {
-            Ok(message) => self.state.sent += answers_to(&message),
-            Err(error) => self.reporter.warn(format!("a follow-up waits: {error}")),
+            Ok(message) => {
+                self.state.last_word = Instant::now();
+                self.state.is_held_up = false;
+                self.state.sent += answers_to(&message);
+            }
+            Err(error) => self.hold_up(&error),
+        }
+    }
+
+    /// What cannot be made ready or handed over stays with its sender, who tries
+    /// again and again. That is told once, and no later try is a sign of life.
+    fn hold_up(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.state.is_held_up, true) {
+            self.reporter.warn(format!("a follow-up waits: {error}"));
         }
     }
 
@@ -378,3 +381,6 @@ impl<'a> Conversation<'a> {
         Some(End::Silent)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{RecordKind, RecordStatus, RunRecord};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::delivery::deliver;
 use super::hub::{Hub, Live};
@@ -18,6 +19,10 @@ use crate::follow_ups::{FollowUp, Source};
 use crate::launch::{Request, launch};
 use crate::retry::{Class, Failure};
 use crate::submission::{Submission, SubmissionId};
+
+/// Pause before a follow-up is tried again that could not be handed over, as when
+/// the disk is full for a moment.
+const DELIVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known about an attempt when it is over.
 #[derive(Debug, Default)]
@@ -119,13 +124,8 @@ async fn next_word(
     is_open: &mut bool,
 ) -> Option<FollowUp> {
     loop {
-        if *is_open
-            && deliver(hub, id, live.group.as_ref(), messages)
-                .await
-                .is_err()
-        {
-            return None;
-        }
+        let delivery = deliver(hub, id, live.group.as_ref(), messages);
+        let is_held_up = *is_open && !delivery.await.ok()?;
         tokio::select! {
             biased;
             () = messages.closed() => return None,
@@ -138,6 +138,7 @@ async fn next_word(
                 *is_open = false;
                 return Some(FollowUp::Close);
             }
+            () = sleep(DELIVERY_PAUSE), if is_held_up => {}
         }
     }
 }
@@ -188,5 +189,76 @@ impl Observed {
             retry_after: self.retry_after,
             log: self.log,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use drawbridge_shared::ids::GroupName;
+
+    use super::super::settings::Setup;
+    use super::*;
+    use crate::cli::SettingArgs;
+    use crate::config::ServeSettings;
+    use crate::state::{Group, State};
+    use crate::store::Store;
+
+    /// Neither its first file nor its first way to the agent works out.
+    async fn take_the_third_try(
+        run: &mut mpsc::Receiver<FollowUp>,
+        group: &Group,
+    ) -> (Vec<&'static str>, HostMessage) {
+        let mut asked = Vec::new();
+        loop {
+            match run.recv().await.unwrap() {
+                FollowUp::Prepare { file, message } => {
+                    asked.push("prepare");
+                    if asked.len() == 2 {
+                        group.make_ready(&file, &message).unwrap();
+                    }
+                }
+                FollowUp::HandOver { file } => {
+                    asked.push("hand over");
+                    if asked.len() == 4 {
+                        return (asked, group.hand_over(&file).unwrap());
+                    }
+                }
+                other => panic!("an unexpected word: {other:?}"),
+            }
+        }
+    }
+
+    /// Nothing else happens: no further message, no answer, no interrupt.
+    #[tokio::test]
+    async fn a_follow_up_that_is_held_up_is_tried_again_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::at(folder.path().join("state")).unwrap();
+        let store = Store::open(&folder.path().join("queue.db")).unwrap();
+        let input = r#"{"prompt":"x","group":"g"}"#;
+        let submission = Submission::parse(input).unwrap();
+        let recorded = store.submit(input.to_owned(), &submission, 1).await;
+        let id = recorded.unwrap().id;
+        let message: HostMessage =
+            serde_json::from_str(r#"{"type":"message","text":"two"}"#).unwrap();
+        assert!(store.add_follow_up(id, &message).await.unwrap());
+
+        let name: GroupName = "g".parse().unwrap();
+        let group = state.group(&name).unwrap();
+        let (settings, _) = ServeSettings::of_file(None).unwrap();
+        let hub = Hub::new(store, state, Setup::new(settings, SettingArgs::default()));
+        let live = Live {
+            group: Some(name),
+            ..Live::default()
+        };
+        let (messages, mut run) = mpsc::channel(1);
+        let mut is_open = true;
+        let taken = tokio::select! {
+            word = next_word(&hub, id, &live, &messages, &mut is_open) => panic!("{word:?}"),
+            taken = take_the_third_try(&mut run, &group) => taken,
+            () = sleep(DELIVERY_PAUSE * 30) => panic!("it is not tried again"),
+        };
+        // What is ready is not made ready a second time.
+        let asked = vec!["prepare", "prepare", "hand over", "hand over"];
+        assert_eq!(taken, (asked, message));
     }
 }

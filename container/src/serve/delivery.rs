@@ -20,14 +20,14 @@ use crate::submission::SubmissionId;
 #[derive(Debug)]
 pub(super) struct Over;
 
-/// Hands over what waits for a run. What cannot be handed over goes on waiting,
-/// and so does what is behind it.
+/// Hands over what waits for a run, and says whether that was all of it. What
+/// cannot be handed over goes on waiting, and so does what is behind it.
 pub(super) async fn deliver(
     hub: &Hub,
     id: SubmissionId,
     group: Option<&GroupName>,
     run: &mpsc::Sender<FollowUp>,
-) -> Result<(), Over> {
+) -> Result<bool, Over> {
     let waiting = hub.insist(|| hub.store.undelivered(id)).await;
     for follow_up in waiting.map_err(|_| Over)? {
         let is_done = match (serde_json::from_str(&follow_up.json), group) {
@@ -46,12 +46,12 @@ pub(super) async fn deliver(
             }
         };
         if !is_done {
-            return Ok(());
+            return Ok(false);
         }
         let noted = hub.insist(|| hub.store.delivered(follow_up.id)).await;
         noted.map_err(|_| Over)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether it was handed over.
@@ -62,17 +62,25 @@ async fn hand_over(
     message: HostMessage,
     run: &mpsc::Sender<FollowUp>,
 ) -> Result<bool, Over> {
-    let file = message_file_name();
-    let prepare = FollowUp::Prepare {
-        file: file.clone(),
-        message,
+    let file = match &follow_up.file {
+        // It was ready at an earlier try, and may have gone unseen.
+        Some(file) if outbox.handed_over(file) => return Ok(true),
+        Some(file) if outbox.has(file) => file.clone(),
+        _ => {
+            let file = message_file_name();
+            let prepare = FollowUp::Prepare {
+                file: file.clone(),
+                message,
+            };
+            say(run, prepare).await?;
+            if !outbox.has(&file) {
+                return Ok(false);
+            }
+            let ready = hub.insist(|| hub.store.ready(follow_up.id, Some(file.clone())));
+            ready.await.map_err(|_| Over)?;
+            file
+        }
     };
-    say(run, prepare).await?;
-    if !outbox.has(&file) {
-        return Ok(false);
-    }
-    let ready = hub.insist(|| hub.store.ready(follow_up.id, Some(file.clone())));
-    ready.await.map_err(|_| Over)?;
     say(run, FollowUp::HandOver { file: file.clone() }).await?;
     Ok(outbox.handed_over(&file))
 }
