@@ -14,7 +14,7 @@ use crate::{Setting, Test};
 
 pub(crate) const TESTS: &[Test] = &[("serve_survives_a_lost_engine", serve_survives_a_lost_engine)];
 
-/// A Docker engine with folders and a socket of its own, and without networks.
+/// A Docker engine with folders, a socket and a network namespace of its own.
 struct OwnEngine {
     folder: TempDir,
     daemon: Program,
@@ -68,8 +68,11 @@ impl OwnEngine {
 
 fn daemon(folder: &TempDir) -> Program {
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let mut command = Command::new("dockerd");
+    // Without a bridge of its own it removes the one of the machine, so it gets a
+    // network namespace. Program and process stay the same.
+    let mut command = Command::new("unshare");
     command
+        .args(["--net", "dockerd"])
         .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
         .args(["--pidfile", &path("pid"), "--host"])
         .arg(format!("unix://{}", path("sock")))
