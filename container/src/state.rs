@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use drawbridge_shared::env;
 use drawbridge_shared::ids::RunId;
@@ -183,17 +184,30 @@ fn create_private(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
+/// How long a lock may stay taken that nobody has any more: a process that is
+/// being started holds the locks of the one that starts it, even of one that has
+/// been killed meanwhile, until it executes its program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
 /// Takes a lock file, or says that somebody else has it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody tells when a lock is let go"
+)]
 fn try_lock(path: &Path) -> io::Result<Option<File>> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= end => return Ok(None),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
 }
 

@@ -109,6 +109,22 @@ fn a_group_serves_one_run_at_a_time() {
     state.group(&name).unwrap();
 }
 
+/// A process that is being started has it until it executes its program.
+#[test]
+fn a_group_that_is_let_go_in_a_moment_is_waited_for() {
+    let (_folder, state) = state();
+    let name = "main".parse().unwrap();
+    let group = state.group(&name).unwrap();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let holder = std::thread::spawn(move || {
+        begun.recv().unwrap();
+        drop(group);
+    });
+    begin.send(()).unwrap();
+    state.group(&name).unwrap();
+    holder.join().unwrap();
+}
+
 #[test]
 fn conversations_are_kept_per_agent() {
     let (_folder, state) = state();
