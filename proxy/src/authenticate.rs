@@ -62,7 +62,27 @@ fn authorization_credential(value: &[u8]) -> Option<Vec<u8>> {
     if scheme.eq_ignore_ascii_case(b"basic") {
         let pair = BASE64.decode(credential).ok()?;
         let colon = pair.iter().position(|byte| *byte == b':')?;
-        return Some(pair[colon + 1..].to_vec());
+        let password = &pair[colon + 1..];
+        // RFC 7617, section 2, allows no control characters.
+        let is_password = !password.iter().any(u8::is_ascii_control);
+        return is_password.then(|| password.to_vec());
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_has_no_control_characters() {
+        let basic = |pair: &str| {
+            let value = format!("Basic {}", BASE64.encode(pair));
+            authorization_credential(value.as_bytes())
+        };
+        assert_eq!(basic("x:pass:word"), Some(b"pass:word".to_vec()));
+        for pair in ["x:pass\nword", "x:password\0", "x:\x7f"] {
+            assert_eq!(basic(pair), None, "{pair:?}");
+        }
+    }
 }
