@@ -20,8 +20,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub(crate) use lines::Line;
-use lines::LineReader;
+pub(crate) use lines::{Line, LineReader};
 use stderr::StderrTail;
 
 use crate::SelfCommand;

@@ -21,10 +21,6 @@ pub struct Abilities {
     pub tells_usage: bool,
     /// Answers tell their cost.
     pub tells_cost: bool,
-    /// It tells how a call of the model failed, and gives up on a model that
-    /// goes on failing. Without it failures are of no particular kind, and a
-    /// turn that gets nowhere lasts until the run is stopped.
-    pub explains_failures: bool,
 }
 
 impl Abilities {
@@ -37,7 +33,6 @@ impl Abilities {
             archives: false,
             tells_usage: false,
             tells_cost: false,
-            explains_failures: false,
         };
         match kind {
             AgentKind::Claude => Self {
@@ -45,22 +40,15 @@ impl Abilities {
                 archives: true,
                 tells_usage: true,
                 tells_cost: true,
-                explains_failures: true,
                 ..nothing
             },
             AgentKind::Codex => Self {
                 joins_turns: true,
                 compacts: true,
                 tells_usage: true,
-                explains_failures: true,
                 ..nothing
             },
-            AgentKind::Builtin | AgentKind::Gemini => Self {
-                tells_usage: true,
-                explains_failures: true,
-                ..nothing
-            },
-            AgentKind::Opencode => Self {
+            AgentKind::Builtin | AgentKind::Gemini | AgentKind::Opencode => Self {
                 tells_usage: true,
                 ..nothing
             },

@@ -7,6 +7,7 @@
 
 mod begin;
 mod gemini;
+mod opencode;
 mod profile;
 mod prompt;
 
@@ -14,23 +15,26 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::rpc::{Incoming, Peer, RpcError};
 use super::{
-    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd,
-    UserMessage,
+    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, TurnEnd, UserMessage,
 };
 use crate::child::ExitReport;
 use begin::Begun;
+use opencode::{ModelCall, ModelCalls};
 use profile::Profile;
 use prompt::Prompt;
 
-/// How long a cancelled turn may take to end when the run is stopped.
+/// How long a cancelled turn may take to end when the run is stopped, or when it
+/// was cancelled because it gets nowhere.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 /// How long a cancelled turn may take to end when the conversation goes on. Then
 /// the agent is ended: opencode is deaf while it tries a model call again.
 const DEAF_AFTER: Duration = Duration::from_secs(10);
+/// How long the reason of a failed turn may come after the turn's end.
+const CAUSE_GRACE: Duration = Duration::from_secs(2);
 
 /// Drives the agent until its input is closed or it is told to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
@@ -39,9 +43,9 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
     let stop = link.stop.clone();
     let begun = tokio::select! {
         () = stop.cancelled() => None,
-        begun = begin::begin(&mut peer, &spec, &link) => Some(begun),
+        begun = open(&mut peer, &profile, &spec, &link) => Some(begun),
     };
-    let begun = match begun {
+    let (begun, calls) = match begun {
         Some(Ok(begun)) => begun,
         Some(Err(failure)) => {
             peer.stop(profile.stop).await;
@@ -56,16 +60,41 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
         peer,
         profile,
         begun,
+        calls,
         waiting: VecDeque::new(),
         prompt: None,
     };
     acp.run(&mut link).await
 }
 
+/// Opens the conversation, and the way the agent tells more about it.
+async fn open(
+    peer: &mut Peer,
+    profile: &Profile,
+    spec: &AgentSpec,
+    link: &AgentLink,
+) -> Result<(Begun, Option<ModelCalls>), Failure> {
+    let begun = begin::begin(peer, spec, link).await?;
+    let Some(server) = &profile.server else {
+        return Ok((begun, None));
+    };
+    let calls = match server.watch(&begun.session).await {
+        Ok(calls) => Some(calls),
+        Err(error) => {
+            let text = format!("opencode's server does not tell why calls fail: {error}");
+            link.tell(AgentEvent::Warning(text)).await;
+            None
+        }
+    };
+    Ok((begun, calls))
+}
+
 struct Acp {
     peer: Peer,
     profile: Profile,
     begun: Begun,
+    /// What becomes of its model calls, where it tells that.
+    calls: Option<ModelCalls>,
     /// Messages for the next prompt, oldest first.
     waiting: VecDeque<UserMessage>,
     prompt: Option<Prompt>,
@@ -81,8 +110,7 @@ impl Acp {
                 self.peer.stop(self.profile.close).await;
                 return Ok(());
             }
-            let deaf_at = self.prompt.as_ref().and_then(Prompt::cancelled_at);
-            let deaf_at = deaf_at.map(|at| at + DEAF_AFTER);
+            let deaf_at = self.prompt.as_ref().and_then(deaf_at);
             tokio::select! {
                 () = link.stop.cancelled() => return self.stop(link).await,
                 command = link.commands.recv(), if has_commands => match command {
@@ -100,6 +128,7 @@ impl Acp {
                     Incoming::Exited(report) => return self.exited(&report),
                     incoming => self.incoming(incoming, link).await?,
                 },
+                call = next_call(&mut self.calls) => self.model_call(call, link).await?,
                 () = sleep_until(deaf_at.unwrap_or_else(Instant::now)), if deaf_at.is_some() => {
                     return self.give_up(link).await;
                 }
@@ -110,15 +139,12 @@ impl Acp {
     /// Ends an agent that does not end a cancelled turn. The turn is over with
     /// it; the next message starts another process, with the same conversation.
     async fn give_up(&mut self, link: &AgentLink) -> Result<(), Failure> {
-        let seconds = DEAF_AFTER.as_secs();
-        let text =
-            format!("the agent did not react to the interrupt for {seconds} s and was ended");
-        link.tell(AgentEvent::Notice(text)).await;
+        let text = "the agent did not react to the interrupt in time and was ended";
+        link.tell(AgentEvent::Notice(text.to_owned())).await;
         self.end(link).await?;
         if let Some(prompt) = self.prompt.take() {
-            let interrupted = TurnEnd::from(Outcome::Interrupted);
-            self.end_turn(interrupted, prompt.into_messages(), link)
-                .await;
+            let (end, messages) = prompt.abandon();
+            self.end_turn(end, messages, link).await;
         }
         Ok(())
     }
@@ -153,6 +179,20 @@ impl Acp {
         self.peer.notify("session/cancel", params)
     }
 
+    /// Takes what became of a model call. A turn that gets nowhere is ended.
+    async fn model_call(&mut self, call: ModelCall, link: &AgentLink) -> Result<(), Failure> {
+        let Some(prompt) = &mut self.prompt else {
+            return Ok(());
+        };
+        if let Some(activity) = prompt.model_call(call) {
+            link.tell(AgentEvent::Activity(activity)).await;
+        }
+        if prompt.is_given_up() && prompt.cancelled_at().is_none() {
+            self.cancel()?;
+        }
+        Ok(())
+    }
+
     async fn incoming(&mut self, incoming: Incoming, link: &AgentLink) -> Result<(), Failure> {
         match incoming {
             Incoming::Response(id, result) => self.response(id, result, link).await,
@@ -178,14 +218,29 @@ impl Acp {
     }
 
     async fn response(&mut self, id: u64, result: Result<Value, RpcError>, link: &AgentLink) {
-        let Some(prompt) = self.prompt.take_if(|prompt| prompt.request == id) else {
+        let Some(mut prompt) = self.prompt.take_if(|prompt| prompt.request == id) else {
             return;
         };
+        if result.is_err() && prompt.cancelled_at().is_none() && self.calls.is_some() {
+            self.wait_for_cause(&mut prompt).await;
+        }
         let (end, received, warning) = prompt.end(result);
         if let Some(warning) = warning {
             link.tell(AgentEvent::Warning(warning)).await;
         }
         self.end_turn(end, received, link).await;
+    }
+
+    /// Why a turn failed comes another way than that it did, and mostly earlier.
+    async fn wait_for_cause(&mut self, prompt: &mut Prompt) {
+        let cause = async {
+            while !prompt.has_cause() {
+                prompt.model_call(next_call(&mut self.calls).await);
+            }
+        };
+        if timeout(CAUSE_GRACE, cause).await.is_err() {
+            tracing::debug!("the agent did not tell why its turn failed");
+        }
     }
 
     async fn end_turn(&self, end: TurnEnd, received: Vec<UserMessage>, link: &AgentLink) {
@@ -232,6 +287,28 @@ impl Acp {
             }
         }
     }
+}
+
+/// What becomes of the next model call; never, where the agent does not tell.
+async fn next_call(calls: &mut Option<ModelCalls>) -> ModelCall {
+    if let Some(open) = calls {
+        if let Some(call) = open.next().await {
+            return call;
+        }
+        *calls = None;
+    }
+    std::future::pending().await
+}
+
+/// When an agent counts as deaf that was told to stop. One that tries a call
+/// again and again gets little time for it.
+fn deaf_at(prompt: &Prompt) -> Option<Instant> {
+    let patience = if prompt.is_given_up() {
+        CANCEL_GRACE
+    } else {
+        DEAF_AFTER
+    };
+    prompt.cancelled_at().map(|at| at + patience)
 }
 
 /// Keeps chat text from being a command: agents look for one at the beginning

@@ -1,4 +1,4 @@
-//! Lines from a pipe, with a bound on their length.
+//! Lines from a pipe or another stream, with a bound on their length.
 
 use std::io;
 
@@ -15,7 +15,7 @@ pub(crate) enum Line {
 
 /// Reads lines. Giving up a wait loses nothing.
 #[derive(Debug)]
-pub(super) struct LineReader<R> {
+pub(crate) struct LineReader<R> {
     reader: BufReader<R>,
     limit: usize,
     line: Vec<u8>,
@@ -24,7 +24,7 @@ pub(super) struct LineReader<R> {
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
-    pub(super) fn new(reader: R, limit: usize) -> Self {
+    pub(crate) fn new(reader: R, limit: usize) -> Self {
         Self {
             reader: BufReader::with_capacity(64 * 1024, reader),
             limit,
@@ -34,7 +34,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     }
 
     /// The next line; a last line without a line end counts. `None` at the end.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let bytes = self.reader.fill_buf().await?;
             if bytes.is_empty() {

@@ -18,6 +18,7 @@ mod inbox;
 mod input;
 mod misbehaviour;
 mod noise;
+mod opencode;
 mod records;
 mod requests;
 mod rpc_agents;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
         if scenario.starts_with("codex-") || scenario.starts_with("acp-") {
             return rpc_stand_in::main(&scenario, &args.collect::<Vec<_>>());
         }
+        if let Some(scenario) = scenario.strip_prefix("opencode-") {
+            return opencode::stand_in(scenario, &args.collect::<Vec<_>>());
+        }
         if let Some(scenario) = scenario.strip_prefix("command-") {
             return command::stand_in(scenario);
         }
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         inbox::TESTS,
         claude::TESTS,
         misbehaviour::TESTS,
+        opencode::TESTS,
         records::TESTS,
         requests::TESTS,
         rpc_agents::TESTS,

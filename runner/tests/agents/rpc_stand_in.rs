@@ -88,7 +88,7 @@ impl StandIn {
     fn turn(&mut self, id: &Value, params: &Value) -> Option<ExitCode> {
         self.turns += 1;
         let mut texts = texts(params);
-        self.note(&texts);
+        note(&texts);
         if self.is_codex {
             self.answer(
                 id,
@@ -184,7 +184,7 @@ impl StandIn {
                     self.answer(&message["id"], &json!({"turnId": self.turn_id()}));
                     self.user_item(params);
                     let more = texts(params);
-                    self.note(&more);
+                    note(&more);
                     return Waited::Steered(more);
                 }
                 _ => {}
@@ -317,18 +317,6 @@ impl StandIn {
         );
     }
 
-    fn note(&self, texts: &[String]) {
-        let mut log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open("received.log")
-            .unwrap();
-        for text in texts {
-            log.write_all(format!("{}\n", json!(text)).as_bytes())
-                .unwrap();
-        }
-    }
-
     fn say(&self, method: &str, params: &Value) {
         self.write(json!({"method": method, "params": params}));
     }
@@ -358,6 +346,19 @@ enum Waited {
     Stopped,
     Steered(Vec<String>),
     Closed,
+}
+
+/// Notes what the stand-in was sent.
+pub(crate) fn note(texts: &[String]) {
+    let mut log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open("received.log")
+        .unwrap();
+    for text in texts {
+        log.write_all(format!("{}\n", json!(text)).as_bytes())
+            .unwrap();
+    }
 }
 
 fn texts(params: &Value) -> Vec<String> {

@@ -15,6 +15,7 @@ mod claude;
 mod cli;
 mod codex;
 mod failures;
+mod opencode;
 mod suite;
 mod tools;
 
@@ -67,7 +68,8 @@ fn tests_of(setting: Setting) -> Vec<Test> {
         Cli::Claude => claude::TESTS,
         Cli::OldestClaude => claude::OLDEST_TESTS,
         Cli::Codex => codex::TESTS,
-        Cli::Opencode | Cli::Gemini => &[suite::CHAT_TEXT],
+        Cli::Opencode => opencode::TESTS,
+        Cli::Gemini => &[suite::CHAT_TEXT],
     };
     [
         suite::FIRST_TURN,

@@ -17,7 +17,7 @@ const HISTORY_SILENCE: Duration = Duration::from_millis(250);
 /// Longest time that telling it may take.
 const HISTORY_DEADLINE: Duration = Duration::from_secs(20);
 /// The protocol's code for "log in first".
-const AUTH_REQUIRED: i64 = -32000;
+pub(super) const AUTH_REQUIRED: i64 = -32000;
 
 /// An open conversation.
 pub(super) struct Begun {

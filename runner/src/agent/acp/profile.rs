@@ -8,6 +8,7 @@ use drawbridge_shared::protocol::{AgentKind, ErrorKind};
 use serde_json::{Value, json};
 
 use super::gemini;
+use super::opencode::Server;
 use crate::agent::{AgentSpec, Failure, ModelAccess};
 use crate::child::{ChildSpec, StopLadder};
 
@@ -40,25 +41,33 @@ pub(super) struct Profile {
     pub(super) close: StopLadder,
     /// How it ends when the run is stopped.
     pub(super) stop: StopLadder,
+    /// Where it tells what its protocol leaves out.
+    pub(super) server: Option<Server>,
 }
 
 impl Profile {
     /// The profile of the run's agent.
     ///
     /// # Errors
-    /// The agent needs a program or a file that is not there.
+    /// The agent needs a program, a file or a port that is not there.
     pub(super) fn of(spec: &AgentSpec) -> Result<Self, Failure> {
         match spec.options.kind {
-            AgentKind::Opencode => Ok(Self::opencode(spec)),
+            AgentKind::Opencode => Self::opencode(spec),
             AgentKind::Gemini => Self::gemini(spec),
             _ => Self::any(spec),
         }
     }
 
-    fn opencode(spec: &AgentSpec) -> Self {
+    fn opencode(spec: &AgentSpec) -> Result<Self, Failure> {
+        let server = Server::choose().map_err(|error| {
+            let text = format!("there is no port for opencode's server: {error}");
+            Failure::new(ErrorKind::StartUp, text)
+        })?;
         let mut args = command(spec, "opencode");
         args.extend(["acp".into(), "--cwd".into(), spec.workspace.clone().into()]);
+        args.extend(server.args());
         let mut child = child_spec(spec, args);
+        child.env.extend(server.env());
         // Else it asks for models, plugins and itself at other hosts.
         for name in [
             "OPENCODE_DISABLE_MODELS_FETCH",
@@ -82,11 +91,12 @@ impl Profile {
                 .env
                 .push(("OPENCODE_CONFIG_CONTENT".into(), config.into()));
         }
-        Self {
+        Ok(Self {
             child,
             close: CLOSE,
             stop: STOP,
-        }
+            server: Some(server),
+        })
     }
 
     fn gemini(spec: &AgentSpec) -> Result<Self, Failure> {
@@ -121,6 +131,7 @@ impl Profile {
             child,
             close: STOP_BY_SIGNAL,
             stop: STOP_BY_SIGNAL,
+            server: None,
         })
     }
 
@@ -133,6 +144,7 @@ impl Profile {
             child: child_spec(spec, command(spec, "")),
             close: CLOSE,
             stop: STOP,
+            server: None,
         })
     }
 }

@@ -1,0 +1,38 @@
+//! What only opencode has: a server of its own.
+
+use drawbridge_tests::{Answer, Model};
+
+use crate::Test;
+use crate::cli::Setting;
+use crate::suite;
+
+pub(crate) const TESTS: &[Test] = &[
+    suite::CHAT_TEXT,
+    (
+        "its_server_asks_for_a_password",
+        its_server_asks_for_a_password,
+    ),
+];
+
+/// Else everybody who reaches the port could have commands run.
+fn its_server_asks_for_a_password(setting: Setting) {
+    const ASK: &str = r#"
+        port=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' '\n' | grep -x -A1 '[-]-port' | tail -1)
+        exec 3<>"/dev/tcp/127.0.0.1/$port"
+        printf 'GET /session HTTP/1.0\r\n\r\n' >&3
+        read -r line <&3
+        echo "it said: $line"
+    "#;
+    let model = Model::start(move |turn| {
+        if turn.has_tool_result() {
+            let is_refused = turn.news().contains("it said: HTTP/1.1 401");
+            return Answer::Text(format!("refused: {is_refused}"));
+        }
+        let command = format!("bash -c '{}'", ASK.replace('\'', r"'\''"));
+        let call = setting.cli.shell(turn, &command);
+        call.unwrap_or_else(|| Answer::Text("a title".into()))
+    });
+    let launcher = setting.launcher(&model);
+    let ended = setting.run(&launcher, &["--prompt", "apple"]);
+    assert_eq!(ended.out.trim_end(), "refused: true", "{}", ended.err);
+}
