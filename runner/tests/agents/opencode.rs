@@ -18,6 +18,8 @@ crate::tests![
     a_refused_key_is_told_by_its_server,
     a_model_that_always_breaks_off_fails_the_turn,
     one_that_does_not_stop_trying_is_ended,
+    a_model_that_breaks_off_in_its_tool_calls_fails_the_turn,
+    a_provider_that_counts_nothing_is_not_given_up,
     an_answer_that_broke_off_is_no_part_of_the_next_one,
     a_call_that_is_tried_again_is_told_and_can_be_interrupted,
     a_provider_that_wants_a_long_pause_is_reported,
@@ -64,6 +66,19 @@ fn a_model_that_always_breaks_off_fails_the_turn() {
     fails("breaks-off", ErrorKind::Overload, "broke off 10 times");
 }
 
+fn a_model_that_breaks_off_in_its_tool_calls_fails_the_turn() {
+    fails(
+        "breaks-off-in-tools",
+        ErrorKind::Overload,
+        "broke off 10 times",
+    );
+}
+
+/// Its calls look broken, but tools run between them.
+fn a_provider_that_counts_nothing_is_not_given_up() {
+    interrupted_after_retries("counts-nothing", 1);
+}
+
 fn one_that_does_not_stop_trying_is_ended() {
     fails("deaf", ErrorKind::Overload, "broke off 10 times");
 }
@@ -89,20 +104,23 @@ fn an_answer_that_broke_off_is_no_part_of_the_next_one() {
 }
 
 fn a_call_that_is_tried_again_is_told_and_can_be_interrupted() {
+    interrupted_after_retries("two-tries", 2);
+}
+
+/// The tries are told, and whoever is interrupted meanwhile has not failed.
+fn interrupted_after_retries(scenario: &str, tries: usize) {
     let group = Group::new();
-    let mut document = document(&group, "two-tries");
+    let mut document = document(&group, scenario);
     document["drawbridge"]["progress"] = true.into();
     let run = group.run(&document);
-    let mut retries = Vec::new();
-    while retries.len() < 2 {
+    let mut seen = 0;
+    while seen < tries {
         match run.record().details.progress {
-            Some(Progress::Retry { error }) => retries.push(error),
+            Some(Progress::Retry { error }) if error == "Overloaded" => seen += 1,
             Some(_) => {}
-            None => panic!("the turn has ended after {retries:?}"),
+            None => panic!("the turn has ended after {seen} tries"),
         }
     }
-    assert_eq!(retries, ["Overloaded", "Overloaded"]);
-    // Whoever is interrupted meanwhile has not failed.
     group.input_file("1-interrupt.json", &json!({"type": "interrupt"}));
     assert_eq!(run.record().details.kind, Some(RecordKind::Interrupted));
     group.close();
@@ -184,8 +202,13 @@ impl StandIn<'_> {
                 );
                 return;
             }
-            "breaks-off" => {
-                self.break_off(30);
+            "breaks-off" | "breaks-off-in-tools" => {
+                for _ in 0..30 {
+                    if scenario == "breaks-off-in-tools" {
+                        self.tool("pending");
+                    }
+                    self.break_off(1);
+                }
                 self.wait_for_cancel();
                 self.end(id, "cancelled");
                 return;
@@ -196,8 +219,15 @@ impl StandIn<'_> {
                 return;
             }
             "recovers" => self.break_off(3),
-            "two-tries" | "six-tries" | "long-pause" => {
+            "two-tries" | "six-tries" | "long-pause" | "counts-nothing" => {
                 match scenario {
+                    "counts-nothing" => {
+                        for _ in 0..30 {
+                            self.tool("running");
+                            self.break_off(1);
+                        }
+                        self.retry(1, "Overloaded", 2);
+                    }
                     "six-tries" => self.retry(6, "Overloaded", 30),
                     "long-pause" => self.retry(1, "Too Many Requests", 3600),
                     _ => {
@@ -236,6 +266,16 @@ impl StandIn<'_> {
         }
     }
 
+    fn tool(&mut self, status: &str) {
+        let update = json!({"sessionUpdate": "tool_call", "toolCallId": "tu1", "title": "bash"});
+        update_session(&update);
+        let part = json!({"type": "tool", "tool": "bash", "state": {"status": status}});
+        self.event(
+            "message.part.updated",
+            &json!({"sessionID": SESSION, "part": part}),
+        );
+    }
+
     fn retry(&mut self, attempt: u64, words: &str, seconds: u64) {
         let next = SystemTime::now() + Duration::from_secs(seconds);
         let next = next.duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -257,9 +297,7 @@ impl StandIn<'_> {
         self.messages += 1;
         let update = json!({"sessionUpdate": "agent_message_chunk",
             "messageId": format!("msg_{}", self.messages), "content": {"type": "text", "text": text}});
-        say(
-            &json!({"method": "session/update", "params": {"sessionId": SESSION, "update": update}}),
-        );
+        update_session(&update);
     }
 
     fn event(&mut self, kind: &str, properties: &Value) {
@@ -296,6 +334,11 @@ fn accept(server: &TcpListener) -> TcpStream {
     )
     .unwrap();
     stream
+}
+
+fn update_session(update: &Value) {
+    let params = json!({"sessionId": SESSION, "update": update});
+    say(&json!({"method": "session/update", "params": params}));
 }
 
 fn say(message: &Value) {

@@ -54,6 +54,8 @@ pub(super) struct Server {
 pub(super) enum ModelCall {
     /// It failed for good, and the conversation's turn with it.
     Failed(Failure),
+    /// It made the agent use a tool.
+    UsedTool,
     /// Its answer, of this id, broke off; it is tried again at once.
     BrokeOff(String),
     /// It failed and is tried again after a pause.
@@ -204,6 +206,10 @@ fn parse(line: &[u8], session: &str) -> Option<ModelCall> {
         "session.status" if properties["status"]["type"] == "retry" => {
             Some(retry(&properties["status"]))
         }
+        // A call that breaks off in the middle of a tool's input is only pending.
+        "message.part.updated" if properties["part"]["state"]["status"] == "running" => {
+            Some(ModelCall::UsedTool)
+        }
         "message.updated" => broken_answer(&properties["info"]).map(ModelCall::BrokeOff),
         _ => None,
     }
@@ -298,6 +304,16 @@ mod tests {
             "a provider that gives no reason"
         );
         assert_eq!(answer("stop", 0), None);
+    }
+
+    #[test]
+    fn only_a_running_tool_counts() {
+        let tool = |status: &str| {
+            let part = json!({"type": "tool", "tool": "bash", "state": {"status": status}});
+            parsed("message.part.updated", &json!({"part": part}))
+        };
+        assert_eq!(tool("running"), Some(ModelCall::UsedTool));
+        assert_eq!(tool("pending"), None);
     }
 
     #[test]

@@ -90,6 +90,10 @@ impl Prompt {
                 self.cause = Some(failure);
                 None
             }
+            ModelCall::UsedTool => {
+                self.broken.clear();
+                None
+            }
             ModelCall::BrokeOff(message) => {
                 if self.broken.contains(&message) {
                     return None;
@@ -136,7 +140,6 @@ impl Prompt {
                 update["content"]["text"].as_str().unwrap_or_default(),
             ),
             "tool_call" => {
-                self.broken.clear();
                 let mut activities: Vec<_> = self.end_message().into_iter().collect();
                 activities.push(Activity::ToolStart {
                     id: text("toolCallId"),
