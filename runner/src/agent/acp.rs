@@ -10,6 +10,7 @@ mod gemini;
 mod opencode;
 mod profile;
 mod prompt;
+mod said;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,14 +28,15 @@ use opencode::{ModelCall, ModelCalls};
 use profile::Profile;
 use prompt::Prompt;
 
-/// How long a cancelled turn may take to end when the run is stopped, or when it
-/// was cancelled because it gets nowhere.
+/// How long a cancelled turn may take to end when the run is stopped.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 /// How long a cancelled turn may take to end when the conversation goes on. Then
 /// the agent is ended: opencode is deaf while it tries a model call again.
 const DEAF_AFTER: Duration = Duration::from_secs(10);
-/// How long the reason of a failed turn may come after the turn's end.
-const CAUSE_GRACE: Duration = Duration::from_secs(2);
+/// The same for a turn that is cancelled because it gets nowhere.
+const GIVE_UP_GRACE: Duration = Duration::from_secs(3);
+/// How long what is told beside the protocol may come after the turn's end.
+const IDLE_GRACE: Duration = Duration::from_secs(2);
 
 /// Drives the agent until its input is closed or it is told to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
@@ -125,7 +127,7 @@ impl Acp {
                     }
                 },
                 incoming = self.peer.next() => match incoming {
-                    Incoming::Exited(report) => return self.exited(&report),
+                    Incoming::Exited(report) => return self.exited(&report, link).await,
                     incoming => self.incoming(incoming, link).await?,
                 },
                 call = next_call(&mut self.calls) => self.model_call(call, link).await?,
@@ -139,14 +141,22 @@ impl Acp {
     /// Ends an agent that does not end a cancelled turn. The turn is over with
     /// it; the next message starts another process, with the same conversation.
     async fn give_up(&mut self, link: &AgentLink) -> Result<(), Failure> {
-        let text = "the agent did not react to the interrupt in time and was ended";
-        link.tell(AgentEvent::Notice(text.to_owned())).await;
+        // Nobody asked for the end of a turn that gets nowhere.
+        if self.prompt.as_ref().is_some_and(|it| !it.is_given_up()) {
+            let text = "the agent did not react to the interrupt in time and was ended";
+            link.tell(AgentEvent::Notice(text.to_owned())).await;
+        }
         self.end(link).await?;
+        self.abandon(link).await;
+        Ok(())
+    }
+
+    /// Ends a cancelled turn that the agent has not ended.
+    async fn abandon(&mut self, link: &AgentLink) {
         if let Some(prompt) = self.prompt.take() {
             let (end, messages) = prompt.abandon();
             self.end_turn(end, messages, link).await;
         }
-        Ok(())
     }
 
     /// Begins a turn with all that waits, if none runs.
@@ -221,8 +231,8 @@ impl Acp {
         let Some(mut prompt) = self.prompt.take_if(|prompt| prompt.request == id) else {
             return;
         };
-        if result.is_err() && prompt.cancelled_at().is_none() && self.calls.is_some() {
-            self.wait_for_cause(&mut prompt).await;
+        if self.calls.is_some() {
+            self.hear_all(&mut prompt).await;
         }
         let (end, received, warning) = prompt.end(result);
         if let Some(warning) = warning {
@@ -231,15 +241,16 @@ impl Acp {
         self.end_turn(end, received, link).await;
     }
 
-    /// Why a turn failed comes another way than that it did, and mostly earlier.
-    async fn wait_for_cause(&mut self, prompt: &mut Prompt) {
-        let cause = async {
-            while !prompt.has_cause() {
+    /// What became of a turn's model calls comes another way than its end, and
+    /// mostly earlier.
+    async fn hear_all(&mut self, prompt: &mut Prompt) {
+        let all = async {
+            while !prompt.is_idle() {
                 prompt.model_call(next_call(&mut self.calls).await);
             }
         };
-        if timeout(CAUSE_GRACE, cause).await.is_err() {
-            tracing::debug!("the agent did not tell why its turn failed");
+        if timeout(IDLE_GRACE, all).await.is_err() {
+            tracing::debug!("the agent did not tell all of its turn");
         }
     }
 
@@ -253,8 +264,17 @@ impl Acp {
         }
     }
 
-    fn exited(&self, report: &ExitReport) -> Result<(), Failure> {
+    async fn exited(&mut self, report: &ExitReport, link: &AgentLink) -> Result<(), Failure> {
         if self.prompt.is_none() && report.status.success() {
+            return Ok(());
+        }
+        // It was told to stop, and has; the next message starts it again.
+        if self
+            .prompt
+            .as_ref()
+            .is_some_and(|it| it.cancelled_at().is_some())
+        {
+            self.abandon(link).await;
             return Ok(());
         }
         Err(Failure::crash(self.peer.describe(report)))
@@ -304,7 +324,7 @@ async fn next_call(calls: &mut Option<ModelCalls>) -> ModelCall {
 /// again and again gets little time for it.
 fn deaf_at(prompt: &Prompt) -> Option<Instant> {
     let patience = if prompt.is_given_up() {
-        CANCEL_GRACE
+        GIVE_UP_GRACE
     } else {
         DEAF_AFTER
     };

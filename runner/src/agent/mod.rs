@@ -7,6 +7,7 @@
 
 mod abilities;
 mod acp;
+mod api_error;
 mod builtin;
 mod claude;
 mod codex;

@@ -274,20 +274,6 @@ fn parse(line: &[u8]) -> Option<Incoming> {
     }
 }
 
-/// What kind of failure an agent's words about an HTTP error mean. Used only
-/// where the protocol has no field for it.
-pub(super) fn kind_of_status(status: u64) -> ErrorKind {
-    match status {
-        401 | 403 => ErrorKind::Auth,
-        402 => ErrorKind::Budget,
-        408 => ErrorKind::Timeout,
-        413 => ErrorKind::Context,
-        429 => ErrorKind::RateLimit,
-        500.. => ErrorKind::Overload,
-        _ => ErrorKind::Api,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

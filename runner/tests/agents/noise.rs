@@ -35,18 +35,23 @@ pub(crate) fn make(kind: &str) {
             out.write_all(b"{\"type\":\"result\",\"method\":\"tur")
                 .unwrap();
             out.flush().unwrap();
-            leave(9);
+            leave_with(9);
         }
-        "leaves" => leave(0),
+        "leaves" => leave_with(0),
         "silence" => silence(),
         other => panic!("unknown noise {other:?}"),
     }
 }
 
 #[expect(clippy::exit, reason = "an agent that leaves does not tidy up")]
-fn leave(code: i32) -> ! {
+fn leave_with(code: i32) -> ! {
     eprintln!("last words");
     std::process::exit(code)
+}
+
+/// Ends with an error.
+pub(crate) fn leave() -> ! {
+    leave_with(9)
 }
 
 /// Says nothing any more, and ignores the end of input and SIGTERM.

@@ -8,15 +8,17 @@ use tokio::time::Instant;
 
 use super::begin::AUTH_REQUIRED;
 use super::opencode::ModelCall;
-use crate::agent::rpc::{RpcError, kind_of_status};
+use super::said::Said;
+use crate::agent::api_error::kind_of_status;
+use crate::agent::rpc::RpcError;
 use crate::agent::{Activity, Failure, Outcome, TurnEnd, UserMessage};
 
-/// Answers that may break off one after another, for an agent that asks for each
-/// again at once and without end.
+/// Answers that may break off one after another: opencode asks for each again at
+/// once and without end.
 const MAX_BROKEN: usize = 10;
-/// Tries of one model call, for an agent that pauses before each and goes on
-/// without end: with opencode's pauses about a minute.
-const MAX_TRIES: u64 = 6;
+/// Calls that may not fit in a row: opencode sums the conversation up after each
+/// and goes on, also when that does not help.
+const MAX_OVERFLOWS: u32 = 3;
 /// Longest pause before another try; a provider that asks for more is reported
 /// instead.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -27,14 +29,17 @@ pub(super) struct Prompt {
     /// Id of its request.
     pub(super) request: u64,
     messages: Vec<UserMessage>,
-    /// What the agent has said since its last tool.
-    text: String,
-    /// What it said before.
-    earlier: Option<String>,
-    /// The message its last text belongs to, where the agent names it.
-    message: Option<String>,
-    /// Messages that broke off, one after another.
+    said: Said,
+    /// The message that the model answers with, where the agent tells it.
+    answering: Option<String>,
+    retry: Retry,
+    /// Messages that broke off since the last tool.
     broken: Vec<String>,
+    /// Calls that did not fit since the last tool.
+    overflows: u32,
+    /// Whether the answer was cut at the output limit.
+    is_cut: bool,
+    is_idle: bool,
     /// Why the turn has failed, when the agent told it beside its protocol.
     cause: Option<Failure>,
     /// Why the agent was told to stop, when that was our choice.
@@ -43,15 +48,27 @@ pub(super) struct Prompt {
     cancelled_at: Option<Instant>,
 }
 
+/// Whether a model call was tried again since the last tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    No,
+    /// It will be, after a pause.
+    Planned,
+    Begun,
+}
+
 impl Prompt {
     pub(super) fn new(request: u64, messages: Vec<UserMessage>) -> Self {
         Self {
             request,
             messages,
-            text: String::new(),
-            earlier: None,
-            message: None,
+            said: Said::default(),
+            answering: None,
+            retry: Retry::No,
             broken: Vec::new(),
+            overflows: 0,
+            is_cut: false,
+            is_idle: false,
             cause: None,
             given_up: None,
             cancelled_at: None,
@@ -72,9 +89,9 @@ impl Prompt {
         self.given_up.is_some()
     }
 
-    /// Whether it is known why it has failed.
-    pub(super) const fn has_cause(&self) -> bool {
-        self.cause.is_some()
+    /// Whether the agent has told, beside its protocol, that the turn has ended.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.is_idle
     }
 
     /// Its end and its messages, when the agent does not end it.
@@ -86,43 +103,92 @@ impl Prompt {
     /// Takes what became of a model call: what the supervisor is to be told.
     pub(super) fn model_call(&mut self, call: ModelCall) -> Option<Activity> {
         match call {
-            ModelCall::Failed(failure) => {
-                self.cause = Some(failure);
+            ModelCall::Busy => {
+                self.go_on();
+                None
+            }
+            ModelCall::Idle => {
+                self.is_idle = true;
+                None
+            }
+            ModelCall::Answering(message) => {
+                self.answering = Some(message);
+                None
+            }
+            ModelCall::Summary(message) => {
+                let is_new = self.said.leave_out(message);
+                is_new.then_some(Activity::Compaction)
+            }
+            ModelCall::BrokeOff(message) => self.break_off(message),
+            ModelCall::Cut => {
+                self.is_cut = true;
                 None
             }
             ModelCall::UsedTool => {
                 self.broken.clear();
+                self.overflows = 0;
+                self.retry = Retry::No;
                 None
             }
-            ModelCall::BrokeOff(message) => {
-                if self.broken.contains(&message) {
-                    return None;
-                }
-                if self.message.as_ref() == Some(&message) {
-                    self.text.clear();
-                }
-                self.broken.push(message);
-                let tries = self.broken.len();
-                if tries >= MAX_BROKEN {
-                    let words = format!("the model's answer broke off {tries} times in a row");
-                    self.give_up(Failure::new(ErrorKind::Overload, words));
-                }
-                Some(Activity::Retry("the model's answer broke off".to_owned()))
-            }
             ModelCall::Retry {
-                attempt,
+                is_own,
                 words,
                 pause,
             } => {
-                if pause > MAX_PAUSE || attempt >= MAX_TRIES {
-                    let told = format!("{words} (after {attempt} tries of a model call)");
-                    let mut failure = Failure::new(kind_of_retry(&words), told);
-                    failure.retry_after = Some(pause);
-                    self.give_up(failure);
+                if is_own {
+                    self.retry = Retry::Planned;
+                }
+                if pause > MAX_PAUSE {
+                    self.give_up(too_long_a_pause(&words, pause));
                 }
                 Some(Activity::Retry(words))
             }
+            ModelCall::Failed(failure) => {
+                self.fail(failure);
+                None
+            }
         }
+    }
+
+    /// The conversation goes on, so what happened before was not its end.
+    fn go_on(&mut self) {
+        self.is_idle = false;
+        self.cause = None;
+        if self.retry == Retry::Planned {
+            self.retry = Retry::Begun;
+            // What the failed try has said comes again, in the same message.
+            if let Some(message) = &self.answering {
+                self.said.take_back(message);
+            }
+        }
+    }
+
+    fn break_off(&mut self, message: String) -> Option<Activity> {
+        if self.broken.contains(&message) {
+            return None;
+        }
+        self.said.leave_out(message.clone());
+        self.broken.push(message);
+        let times = self.broken.len();
+        if times >= MAX_BROKEN {
+            let words = format!("the model's answer broke off {times} times in a row");
+            self.give_up(Failure::new(ErrorKind::Overload, words));
+        }
+        Some(Activity::Retry("the model's answer broke off".to_owned()))
+    }
+
+    fn fail(&mut self, mut failure: Failure) {
+        if failure.kind == ErrorKind::Context {
+            self.overflows += 1;
+            if self.overflows >= MAX_OVERFLOWS {
+                self.give_up(failure.clone());
+            }
+        }
+        // Only what may pass is tried again.
+        if failure.kind == ErrorKind::Api && self.retry != Retry::No {
+            failure.kind = ErrorKind::Overload;
+        }
+        self.cause = Some(failure);
     }
 
     fn give_up(&mut self, failure: Failure) {
@@ -135,12 +201,16 @@ impl Prompt {
     pub(super) fn update(&mut self, update: &Value) -> Vec<Activity> {
         let text = |key: &str| update[key].as_str().unwrap_or_default().to_owned();
         match update["sessionUpdate"].as_str().unwrap_or_default() {
-            "agent_message_chunk" => self.chunk(
-                update["messageId"].as_str(),
-                update["content"]["text"].as_str().unwrap_or_default(),
-            ),
+            "agent_message_chunk" => {
+                self.said.add(
+                    update["messageId"].as_str(),
+                    update["content"]["text"].as_str().unwrap_or_default(),
+                );
+                vec![Activity::Other]
+            }
             "tool_call" => {
-                let mut activities: Vec<_> = self.end_message().into_iter().collect();
+                let said = self.said.begin_tool().map(Activity::Text);
+                let mut activities: Vec<_> = said.into_iter().collect();
                 activities.push(Activity::ToolStart {
                     id: text("toolCallId"),
                     name: text("title"),
@@ -159,30 +229,6 @@ impl Prompt {
         }
     }
 
-    /// Takes a piece of what the agent says. A message that broke off is said
-    /// again in another one.
-    fn chunk(&mut self, message: Option<&str>, text: &str) -> Vec<Activity> {
-        let mut activities = vec![Activity::Other];
-        if let Some(message) = message.filter(|id| self.message.as_deref() != Some(*id)) {
-            activities.extend(self.end_message());
-            self.message = Some(message.to_owned());
-        }
-        let is_broken = |id: &String| self.broken.contains(id);
-        if !self.message.as_ref().is_some_and(is_broken) {
-            self.text += text;
-        }
-        activities
-    }
-
-    fn end_message(&mut self) -> Option<Activity> {
-        if self.text.is_empty() {
-            return None;
-        }
-        let said = std::mem::take(&mut self.text);
-        self.earlier = Some(said.clone());
-        Some(Activity::Text(said))
-    }
-
     /// The end of the turn, the messages that are in the conversation now, and
     /// a warning.
     pub(super) fn end(
@@ -197,9 +243,7 @@ impl Prompt {
                 (Outcome::Failed(failure), None, None)
             }
             Ok(answer) => {
-                let said = Some(self.text)
-                    .filter(|text| !text.is_empty())
-                    .or(self.earlier);
+                let said = self.said.into_answer();
                 let usage = usage(&answer);
                 // opencode calls it an ordinary end when it was stopped while it
                 // tried a model call again; what it says then is from calls that
@@ -209,7 +253,13 @@ impl Prompt {
                 if self.cancelled_at.is_some() && is_broken_off {
                     (Outcome::Interrupted, usage, None)
                 } else {
-                    let (outcome, warning) = outcome(answer["stopReason"].as_str(), said);
+                    // opencode calls it an ordinary end.
+                    let stop_reason = if self.is_cut {
+                        Some("max_tokens")
+                    } else {
+                        answer["stopReason"].as_str()
+                    };
+                    let (outcome, warning) = outcome(stop_reason, said);
                     (outcome, usage, warning)
                 }
             }
@@ -282,16 +332,23 @@ fn failure(error: &RpcError) -> Failure {
     Failure::new(kind, words)
 }
 
-/// A call that is tried again comes without its status.
-fn kind_of_retry(words: &str) -> ErrorKind {
-    let words = words.to_lowercase();
-    let is_limit = ["rate limit", "rate_limit", "too many requests"]
+/// A call that is tried again comes without its status. Who asks for a long pause
+/// has a limit, unless the words say something else.
+fn too_long_a_pause(words: &str, pause: Duration) -> Failure {
+    let lower = words.to_lowercase();
+    let is_overload = ["overload", "unavailable"]
         .iter()
-        .any(|limit| words.contains(limit));
-    if is_limit {
-        ErrorKind::RateLimit
-    } else {
+        .any(|word| lower.contains(word));
+    let kind = if is_overload {
         ErrorKind::Overload
+    } else {
+        ErrorKind::RateLimit
+    };
+    let seconds = pause.as_secs();
+    let text = format!("{words} (the provider asks for a pause of {seconds} s)");
+    Failure {
+        retry_after: Some(pause),
+        ..Failure::new(kind, text)
     }
 }
 

@@ -3,7 +3,7 @@
 use drawbridge_shared::protocol::{ErrorKind, Usage};
 use serde_json::Value;
 
-use crate::agent::rpc::kind_of_status;
+use crate::agent::api_error::kind_of_status;
 use crate::agent::{Activity, AgentEvent, Failure, Outcome, UserMessage};
 
 /// A running turn.

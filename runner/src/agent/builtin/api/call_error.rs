@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::header;
 use crate::agent::Failure;
+use crate::agent::api_error::kind_of_type;
 use crate::agent::builtin::reply::ReplyError;
 
 /// Longest pause before another attempt; a provider that asks for more is
@@ -115,7 +116,7 @@ impl CallError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Stalled { .. } => ErrorKind::Timeout,
-            Self::Reply(ReplyError::Api { kind, message }) => kind_of(kind, message),
+            Self::Reply(ReplyError::Api { kind, message }) => kind_of_type(kind, message),
             Self::Status(refusal) => refusal.error_kind(),
             _ => ErrorKind::Api,
         }
@@ -136,7 +137,7 @@ impl Refusal {
             413 => ErrorKind::Context,
             429 => ErrorKind::RateLimit,
             500.. => ErrorKind::Overload,
-            _ => kind_of(&self.kind, &self.message),
+            _ => kind_of_type(&self.kind, &self.message),
         }
     }
 }
@@ -147,21 +148,6 @@ fn is_passing(kind: &str) -> bool {
         kind,
         "overloaded_error" | "api_error" | "rate_limit_error" | "timeout_error"
     )
-}
-
-fn kind_of(kind: &str, message: &str) -> ErrorKind {
-    match kind {
-        "overloaded_error" | "api_error" => ErrorKind::Overload,
-        "rate_limit_error" => ErrorKind::RateLimit,
-        "authentication_error" | "permission_error" => ErrorKind::Auth,
-        "billing_error" => ErrorKind::Budget,
-        "timeout_error" => ErrorKind::Timeout,
-        "request_too_large" => ErrorKind::Context,
-        // The API has no error type of its own for these two.
-        _ if message.contains("prompt is too long") => ErrorKind::Context,
-        _ if message.contains("credit balance is too low") => ErrorKind::Budget,
-        _ => ErrorKind::Api,
-    }
 }
 
 fn append(message: &mut String, more: &str) {
