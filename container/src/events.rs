@@ -4,7 +4,7 @@ mod channel;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, RunId};
-use drawbridge_shared::protocol::{AgentKind, RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{AgentKind, Progress, RecordStatus, RunRecord};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -165,9 +165,19 @@ fn report_to_person(event: &Event, printer: &Printer) {
         },
         Event::Request(asked) => show_request(asked, printer),
         Event::Warning { message } => output::note(&format!("warning: {message}")),
-        Event::Progress(_) | Event::Stopped { .. } => {}
+        Event::Progress(record) => show_progress(record),
+        Event::Stopped { .. } => {}
         // The error itself is printed by `main_impl`, for all commands alike.
         Event::Exit { .. } => {}
+    }
+}
+
+/// Of what happens on the way to an answer, a person has to know why there is none
+/// yet: an agent may try a call again for minutes.
+fn show_progress(record: &RunRecord) {
+    if let Some(Progress::Retry { error }) = &record.details.progress {
+        let error = output::brief(error);
+        output::note(&format!("warning: a model call is tried again: {error}"));
     }
 }
 

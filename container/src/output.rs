@@ -84,6 +84,23 @@ pub(crate) async fn data(bytes: Bytes) {
     let _ = tokio::task::spawn_blocking(write).await;
 }
 
+/// Longest part of a line that an agent or an upstream may have chosen, in bytes.
+const BRIEF: usize = 500;
+
+/// Text of an agent or an upstream, fit to be part of a line on a terminal: it is
+/// cut, and has no control characters, which could move the cursor or add lines.
+pub(crate) fn brief(text: &str) -> String {
+    let cut = &text[..text.floor_char_boundary(BRIEF)];
+    let mut line: String = cut
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if cut.len() < text.len() {
+        line.push_str(" ...");
+    }
+    line
+}
+
 /// Writes one line for the person at the terminal.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
@@ -94,5 +111,18 @@ pub(crate) fn error(error: &Error) {
     note(&format!("error: {}", error.one_line()));
     if let Some(hint) = error.hint_text() {
         note(&format!("hint: {hint}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_says_stays_a_part_of_one_short_line() {
+        assert_eq!(brief("refused (401)"), "refused (401)");
+        assert_eq!(brief("a\x1b[2J\r\nerror: b\u{9b}1m"), "a [2J  error: b 1m");
+        let long = "é".repeat(BRIEF);
+        assert_eq!(brief(&long), format!("{} ...", "é".repeat(BRIEF / 2)));
     }
 }

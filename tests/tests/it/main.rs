@@ -4,6 +4,7 @@
 
 mod codex_login;
 mod documents;
+mod failures;
 mod harness;
 mod launcher;
 mod proxy;

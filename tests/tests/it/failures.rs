@@ -1,0 +1,42 @@
+//! What `drawbridge run` tells a person when something fails, on the host runtime.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use drawbridge_tests::{Answer, Credential, Ended, Launcher, Model, Upstream};
+
+const HOST: [&str; 4] = ["run", "--runtime", "host", "--agent"];
+
+/// Runs an agent on the host, as a person does.
+fn run(model: &Upstream, agent: &str, more: &[&str]) -> Ended {
+    let launcher = Launcher::new(Credential::ApiKey, model);
+    let ended = launcher.run(&[&HOST[..], &[agent, "--prompt", "hi"], more].concat());
+    launcher.assert_nothing_left();
+    ended
+}
+
+/// The lines on standard error that begin with these words.
+fn lines<'a>(ended: &'a Ended, start: &str) -> Vec<&'a str> {
+    let lines = ended.err.lines();
+    lines.filter(|line| line.starts_with(start)).collect()
+}
+
+#[test]
+fn a_model_call_that_is_tried_again_is_a_warning() {
+    let is_first = AtomicBool::new(true);
+    let model = Model::start(move |_| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            Answer::Reset
+        } else {
+            Answer::Text("well again".to_owned())
+        }
+    });
+    let ended = run(&model, "builtin", &[]);
+    assert_eq!(
+        (ended.code, ended.out.as_str()),
+        (0, "well again\n"),
+        "{}",
+        ended.err
+    );
+    let warning = "warning: a model call is tried again: the model API answered 502";
+    assert_eq!(lines(&ended, warning).len(), 1, "{}", ended.err);
+}
