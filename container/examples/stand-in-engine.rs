@@ -242,9 +242,12 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
             return 0;
         }
         "work on" => work_on(&markers, &mut out, options.progress),
-        "never answer" | "will not stop" => loop {
-            std::thread::park();
-        },
+        "never answer" | "will not stop" => linger(),
+        "answer and linger" => {
+            let answer = RunRecord::answer(Some("so far".to_owned()), session);
+            markers.write(&mut out, &answer).unwrap();
+            linger()
+        }
         _ => {}
     }
     let resumed = input.session_id.as_deref().unwrap_or("none");
@@ -254,6 +257,13 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
         .unwrap();
     answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
     0
+}
+
+/// Does nothing until it is stopped.
+fn linger() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Takes its time, and says what it does if anybody wants to hear it.

@@ -9,6 +9,8 @@ use std::time::Duration;
 use drawbridge_shared::exit::Exit;
 use serde::{Deserialize, Serialize};
 
+use crate::submission::SubmissionId;
+
 /// How often a person may have a dead letter tried again. Each time allows one
 /// attempt more, so that an input which kills its runs comes to rest.
 pub(crate) const MAX_MANUAL_RETRIES: u32 = 3;
@@ -66,6 +68,11 @@ pub(crate) struct Failure {
     pub(crate) retry_after: Option<Duration>,
     /// The last lines of the runner's log, without secrets.
     pub(crate) log: Vec<String>,
+}
+
+/// The way out when an agent was cut short that may have done something.
+pub(crate) fn look_first(id: SubmissionId) -> String {
+    format!("look at what it did, then `drawbridge dead-letter retry {id}`")
 }
 
 /// When to try again.

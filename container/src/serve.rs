@@ -86,8 +86,9 @@ async fn serve(state: State, setup: Setup, has_stdio: bool) -> Result<Exit> {
 
     let ended = dispatcher::dispatch(&hub, &mut signals).await;
     hub.ending.cancel();
-    callers.abort();
     let _ = fs::remove_file(folder.join(SOCKET));
+    hub.over.cancel();
+    let _ = callers.await;
     if let Some(stdio) = stdio {
         // It writes the last events, and ends because all else has.
         let _ = stdio.await;

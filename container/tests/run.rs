@@ -16,6 +16,8 @@ mod requests;
 mod serve;
 #[path = "run/terminal.rs"]
 mod terminal;
+#[path = "run/waiting.rs"]
+mod waiting;
 
 use std::fs;
 use std::io::Write;

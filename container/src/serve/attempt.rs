@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Told, channel};
 use crate::follow_ups::{FollowUp, Source};
 use crate::launch::{Request, launch};
-use crate::retry::{Class, Failure};
+use crate::retry::{Class, Failure, look_first};
 use crate::submission::{Submission, SubmissionId};
 
 /// Pause before a follow-up is tried again that could not be handed over, as when
@@ -173,19 +173,21 @@ impl Observed {
     }
 
     /// The failure behind an end, or `None` for a good one.
-    pub(super) fn failure(self, ended: &Result<Exit>) -> Option<Failure> {
+    pub(super) fn failure(self, id: SubmissionId, ended: &Result<Exit>) -> Option<Failure> {
         let (exit, error) = match ended {
             Ok(Exit::Success) => return None,
             Ok(exit) => (*exit, None),
             Err(error) => (error.exit(), Some(error)),
         };
         let reason = error.map(Error::one_line).or(self.complaint);
+        let hint = error.and_then(Error::hint_text).map(str::to_owned);
+        let was_cut_short = exit == Exit::Interrupted && self.reached_agent;
         Some(Failure {
             class: Class::of(exit, self.reached_agent),
             code: exit.code(),
             reached_agent: self.reached_agent,
             reason: reason.unwrap_or_else(|| "the agent failed and gave no reason".to_owned()),
-            hint: error.and_then(Error::hint_text).map(str::to_owned),
+            hint: hint.or_else(|| was_cut_short.then(|| look_first(id))),
             retry_after: self.retry_after,
             log: self.log,
         })

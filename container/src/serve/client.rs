@@ -171,7 +171,8 @@ struct Heard {
 }
 
 /// Prints the answers as they come, and ends as the submission does. When
-/// `serve` goes away meanwhile, the submission does not.
+/// `serve` goes away meanwhile, the submission does not, and what it has told
+/// says what becomes of it.
 async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
     let wanted = Wanted {
         since: 0,
@@ -179,6 +180,7 @@ async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
         follow: true,
     };
     let mut events = client.events(wanted).await?;
+    let mut has_begun = false;
     while let Some(line) = events.next().await? {
         let heard: Heard = serde_json::from_slice(&line)
             .context(|| Error::infrastructure("serve sent an event that cannot be read"))?;
@@ -191,8 +193,11 @@ async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
                     output::data_line(text);
                 }
             }
+            // From here on the next `serve` takes it that the agent has acted.
+            Some("start") => has_begun = true,
             Some("done") => return Ok(code.map_or(Exit::Success, Exit::Child)),
             Some("retry") => {
+                has_begun = false;
                 let error = event["error"].as_str().unwrap_or_default();
                 output::note(&format!("warning: it is tried again: {error}"));
             }
@@ -205,10 +210,21 @@ async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
             _ => {}
         }
     }
-    Err(
-        Error::infrastructure(format!("serve ended before submission {id}"))
-            .hint("it is kept; the next `drawbridge serve` goes on with it"),
-    )
+    Err(abandoned(id, has_begun))
+}
+
+/// The error of one who waits for a submission that `serve` left behind.
+fn abandoned(id: SubmissionId, has_begun: bool) -> Error {
+    let hint = if has_begun {
+        format!(
+            "its agent had begun, so the next `drawbridge serve` does not repeat it without \
+             --retry-agent-failures: look with `drawbridge dead-letter show {id}`, then \
+             `drawbridge dead-letter retry {id}`"
+        )
+    } else {
+        "it is kept; the next `drawbridge serve` goes on with it".to_owned()
+    };
+    Error::infrastructure(format!("serve ended before submission {id}")).hint(hint)
 }
 
 /// `drawbridge send`.

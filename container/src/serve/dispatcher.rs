@@ -204,7 +204,7 @@ async fn claimed(
     let (ended, observed) = attempt.run(&claim.input).await?;
     note_leftover(hub, id, &live, &observed);
     delivery::settle(hub, id, live.group.as_ref()).await?;
-    let ending = match observed.failure(&ended) {
+    let ending = match observed.failure(id, &ended) {
         None => Ending::Done(Exit::Success),
         Some(_) if live.is_given_up() => Ending::Done(Exit::Interrupted),
         Some(failure) => Ending::Failed(failure.clone(), after(hub, &failure, &claim)),

@@ -10,6 +10,7 @@
 //! cannot read the folder but could reach the socket.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::geteuid;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{Command, perform};
@@ -39,6 +42,8 @@ const MAX_BODY: usize = 32 * 1024 * 1024;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long it may take to send a command.
 const BODY_TIME: Duration = Duration::from_secs(60);
+/// How long callers may take to read the last answers when `serve` is over.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Pages of events that wait for a slow reader.
 const WAITING_PAGES: usize = 2;
 /// When to come back to a full queue, in seconds.
@@ -46,10 +51,16 @@ const FULL_PAUSE: &str = "5";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Serves callers until the future is dropped.
+/// Serves callers until `serve` is over, and lets them read how it all ended.
 pub(super) async fn listen(listener: UnixListener, hub: Arc<Hub>, token: Arc<Token>) {
+    let mut callers = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = callers.join_next() => continue,
+            () = hub.over.cancelled() => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of descriptors, most likely; runs that end free some.
@@ -62,7 +73,11 @@ pub(super) async fn listen(listener: UnixListener, hub: Arc<Hub>, token: Arc<Tok
             tracing::warn!("{}", error.one_line());
             continue;
         }
-        tokio::task::spawn_local(converse(stream, Arc::clone(&hub), Arc::clone(&token)));
+        callers.spawn_local(converse(stream, Arc::clone(&hub), Arc::clone(&token)));
+    }
+    let farewell = async { while callers.join_next().await.is_some() {} };
+    if timeout(FAREWELL, farewell).await.is_err() {
+        tracing::debug!("callers that do not read are cut off");
     }
 }
 
@@ -77,7 +92,7 @@ fn require_this_user(stream: &UnixStream) -> Result<()> {
 }
 
 async fn converse(stream: UnixStream, hub: Arc<Hub>, token: Arc<Token>) {
-    let ending = hub.ending.clone();
+    let over = hub.over.clone();
     let service = service_fn(move |request| {
         let (hub, token) = (Arc::clone(&hub), Arc::clone(&token));
         async move { Ok::<_, Infallible>(respond(request, &hub, &token).await) }
@@ -86,11 +101,16 @@ async fn converse(stream: UnixStream, hub: Arc<Hub>, token: Arc<Token>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        done = connection => if let Err(error) = done {
-            tracing::debug!("a caller went away: {error}");
-        },
-        () = ending.cancelled() => {}
+    let mut connection = pin!(connection);
+    let done = tokio::select! {
+        done = connection.as_mut() => done,
+        () = over.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = done {
+        tracing::debug!("a caller went away: {error}");
     }
 }
 
@@ -144,7 +164,7 @@ async fn read(body: Incoming) -> Result<String> {
         reason = "a command is read whole, with a bound"
     )]
     let whole = Limited::new(body, MAX_BODY).collect();
-    let whole = tokio::time::timeout(BODY_TIME, whole).await;
+    let whole = timeout(BODY_TIME, whole).await;
     let whole = whole.map_err(|_| Error::usage("the command takes too long to arrive"))?;
     let bytes = whole
         .map_err(|cause| Error::usage("the command cannot be read").caused_by(cause))?

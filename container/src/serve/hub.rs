@@ -35,6 +35,8 @@ pub(crate) struct Hub {
     pub(crate) draining: CancellationToken,
     /// Nobody waits for anything any more.
     pub(crate) ending: CancellationToken,
+    /// All that happens has happened; who listens hears the rest and is let go.
+    pub(crate) over: CancellationToken,
     shared: Mutex<Shared>,
 }
 
@@ -88,6 +90,7 @@ impl Hub {
             changed: Notify::new(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
+            over: CancellationToken::new(),
             shared: Mutex::new(Shared {
                 queue,
                 live: HashMap::new(),

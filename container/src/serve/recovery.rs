@@ -11,7 +11,7 @@ use super::dispatcher::{after, sweep_leftovers};
 use super::hub::{Hub, Leftover};
 use crate::error::Result;
 use crate::orphans;
-use crate::retry::{Class, Failure, Next};
+use crate::retry::{Class, Failure, Next, look_first};
 use crate::store::{Claim, Ending, Interrupted};
 
 /// Ends the runs of a dead `serve`, settles their attempts, and fills the queue.
@@ -61,12 +61,7 @@ fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
         code: Exit::Infrastructure.code(),
         reached_agent,
         reason: what.to_owned(),
-        hint: reached_agent.then(|| {
-            format!(
-                "look at what it did, then `drawbridge dead-letter retry {}`",
-                left.id
-            )
-        }),
+        hint: reached_agent.then(|| look_first(left.id)),
         retry_after: None,
         log: Vec::new(),
     }

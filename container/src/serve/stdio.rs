@@ -52,7 +52,7 @@ async fn take_commands(hub: &Arc<Hub>) {
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
-            () = hub.ending.cancelled() => return,
+            () = hub.over.cancelled() => return,
         };
         let Some(Ok(line)) = line else {
             break;

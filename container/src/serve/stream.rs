@@ -72,7 +72,7 @@ pub(super) async fn send(hub: Arc<Hub>, wanted: Wanted, pages: mpsc::Sender<Byte
             }
             continue;
         }
-        if !wanted.follow || hub.ending.is_cancelled() {
+        if !wanted.follow || hub.over.is_cancelled() {
             return;
         }
         tokio::select! {
@@ -80,7 +80,7 @@ pub(super) async fn send(hub: Arc<Hub>, wanted: Wanted, pages: mpsc::Sender<Byte
                 return;
             },
             () = pages.closed() => return,
-            () = hub.ending.cancelled() => {}
+            () = hub.over.cancelled() => {}
         }
     }
 }

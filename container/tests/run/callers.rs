@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::Bench;
 
-/// The longest this test waits for anything.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// The longest these tests wait for anything.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ impl Drop for Killed {
     }
 }
 
-fn lines(source: impl std::io::Read + Send + 'static) -> Receiver<String> {
+pub(crate) fn lines(source: impl std::io::Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = channel();
     std::thread::spawn(move || {
         let mut read = BufReader::new(source).lines().map_while(Result::ok);
