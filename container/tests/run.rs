@@ -10,6 +10,8 @@ mod config;
 mod faults;
 #[path = "run/host.rs"]
 mod host;
+#[path = "run/letters.rs"]
+mod letters;
 #[path = "run/requests.rs"]
 mod requests;
 #[path = "run/serve.rs"]

@@ -78,7 +78,7 @@ pub(crate) struct Summary {
     pub(crate) created: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<i64>,
-    /// Why the latest attempt failed.
+    /// Why the latest attempt failed; nothing when the submission is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
@@ -267,9 +267,11 @@ impl Store {
     }
 }
 
-/// Columns of a [`Summary`].
+/// Columns of a [`Summary`]. Only a submission that is not done has a reason, and
+/// only that of its latest attempt.
 pub(super) const SUMMARY: &str = "id, key, grp, kind, stage, attempt, created, ended, \
-    (SELECT reason FROM failures f WHERE f.submission = s.id ORDER BY rowid DESC LIMIT 1)";
+    (SELECT reason FROM failures f WHERE f.submission = s.id AND f.attempt = s.attempt \
+     AND s.stage <> 'done' ORDER BY rowid DESC LIMIT 1)";
 
 pub(super) fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     Ok(Summary {

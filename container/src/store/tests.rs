@@ -217,3 +217,25 @@ async fn reading_wakes_nobody() {
     }
     assert!(!commits.has_changed().unwrap());
 }
+
+/// What is over and well has no reason, nor has what is under way again.
+#[tokio::test]
+async fn a_reason_is_that_of_the_latest_attempt() {
+    let (_folder, store) = open();
+    let good = submit(&store, r#"{"prompt":"x"}"#).await;
+    let withdrawn = submit(&store, r#"{"prompt":"y"}"#).await;
+    let reason = async |id| store.find(id).await.unwrap().unwrap().reason;
+    let again = Ending::Failed(failure(), Next::Again(std::time::Duration::ZERO));
+    for id in [good, withdrawn] {
+        store.claim(id).await.unwrap();
+        store.finish(id, 1, &again).await.unwrap();
+        assert_eq!(reason(id).await.as_deref(), Some("no"));
+    }
+    assert!(store.withdraw(withdrawn).await.unwrap());
+    assert_eq!(reason(withdrawn).await, None);
+    store.claim(good).await.unwrap();
+    assert_eq!(reason(good).await, None, "the second attempt is under way");
+    let done = Ending::Done(Exit::Success);
+    store.finish(good, 2, &done).await.unwrap();
+    assert_eq!(reason(good).await, None);
+}
