@@ -1,6 +1,7 @@
 //! What a run tells its caller, for a person or as NDJSON.
 
 mod channel;
+mod way_out;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, RunId};
@@ -14,6 +15,7 @@ use crate::runtime::Isolation;
 
 use channel::Teller;
 pub(crate) use channel::{Listener, Told, channel};
+use way_out::way_out;
 
 /// One event of a run. The last one is always [`Event::Exit`].
 #[derive(Clone, Debug, Serialize)]
@@ -160,7 +162,11 @@ fn report_to_person(event: &Event, printer: &Printer) {
             (RecordStatus::Success, None, _) => {}
             (RecordStatus::Error, _, error) => {
                 let error = error.as_deref().unwrap_or("it gave no reason");
-                output::note(&format!("error: the agent failed: {error}"));
+                let error = Error::agent(format!("the agent failed: {error}"));
+                output::error(&match way_out(&record.details) {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                });
             }
         },
         Event::Request(asked) => show_request(asked, printer),

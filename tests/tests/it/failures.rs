@@ -40,3 +40,44 @@ fn a_model_call_that_is_tried_again_is_a_warning() {
     let warning = "warning: a model call is tried again: the model API answered 502";
     assert_eq!(lines(&ended, warning).len(), 1, "{}", ended.err);
 }
+
+#[test]
+fn a_failed_run_names_the_way_out_below_its_error() {
+    let refused = |status, kind| Model::start(move |_| Answer::Error { status, kind });
+    for (model, hint) in [
+        (
+            refused(401, "authentication_error"),
+            "drawbridge doctor --check-credential",
+        ),
+        (refused(413, "request_too_large"), "--group"),
+    ] {
+        let ended = run(&model, "builtin", &[]);
+        assert_eq!((ended.code, ended.out.as_str()), (1, ""), "{}", ended.err);
+        let mut lines = ended.err.lines();
+        let error = lines.find(|line| line.starts_with("error: "));
+        assert!(error.unwrap().contains("answered 4"), "{}", ended.err);
+        let below = lines.next().unwrap();
+        assert!(
+            below.starts_with("hint: ") && below.contains(hint),
+            "{}",
+            ended.err
+        );
+        assert_eq!(lines.next(), None, "{}", ended.err);
+    }
+}
+
+#[test]
+fn an_agent_that_is_not_installed_can_be_installed_or_named() {
+    let model = Model::start(|_| Answer::Silence);
+    for agent in ["claude", "acp"] {
+        let ended = run(&model, agent, &["--", "/nowhere/agent"]);
+        assert_eq!((ended.code, ended.out.as_str()), (1, ""), "{}", ended.err);
+        let errors = lines(&ended, "error: ");
+        assert_eq!(errors.len(), 1, "{}", ended.err);
+        assert!(errors[0].contains("/nowhere/agent"), "{}", ended.err);
+        let hints = lines(&ended, "hint: ");
+        assert_eq!(hints.len(), 1, "{}", ended.err);
+        assert!(hints[0].contains("-- PROGRAM"), "{}", ended.err);
+    }
+    assert_eq!(model.requests().len(), 0);
+}
