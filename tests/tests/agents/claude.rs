@@ -1,8 +1,8 @@
-//! What only Claude Code has: compaction with an archive, subagents, and
-//! versions with habits of their own.
+//! What only Claude Code has: compaction with an archive, and versions with
+//! habits of their own.
 
-use drawbridge_tests::launcher::{answers, events, files_below};
-use drawbridge_tests::{Answer, Model, Piece};
+use drawbridge_tests::launcher::{events, files_below};
+use drawbridge_tests::{Answer, Model};
 use serde_json::json;
 
 use crate::Test;
@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
         "a_missing_session_is_begun_anew_in_the_same_run",
         a_missing_session_is_begun_anew_in_the_same_run,
     ),
-    ("a_subagent_is_not_the_answer", a_subagent_is_not_the_answer),
+    suite::SUBAGENT,
 ];
 
 pub(crate) const OLDEST_TESTS: &[Test] = &[(
@@ -77,37 +77,6 @@ fn a_missing_session_is_begun_anew_in_the_same_run(setting: Setting) {
     let notice = after["notice"].as_str().unwrap_or_default();
     assert!(notice.contains(lost), "{after}");
     assert_eq!(run("cherry")["newSessionId"], after["newSessionId"]);
-}
-
-fn a_subagent_is_not_the_answer(setting: Setting) {
-    let model = Model::start(|turn| {
-        if turn.news().contains("work-for-the-subagent") && !turn.has_tool_result() {
-            return Answer::Stream(vec![Piece::Text("words of the subagent".into())]);
-        }
-        if turn.has_tool_result() {
-            let has_heard = turn.news().contains("words of the subagent");
-            return Answer::Text(format!("heard the subagent: {has_heard}"));
-        }
-        Answer::tool(
-            "Task",
-            json!({
-                "description": "a small piece of work", "prompt": "work-for-the-subagent",
-                "subagent_type": "general-purpose", "run_in_background": false,
-            }),
-        )
-    });
-    let launcher = setting.launcher(&model);
-    let run = setting.start(&launcher, &["--prompt", "apple"]);
-    let _ = run.wait_for_answers(1);
-    let ended = run.finish();
-    assert_eq!(ended.code, 0, "{}", ended.err);
-    assert_eq!(answers(&ended.out), ["heard the subagent: true"]);
-    // Not even on the way to the answer.
-    assert!(
-        !ended.out.contains("words of the subagent"),
-        "{}",
-        ended.out
-    );
 }
 
 /// Before 2.1.248 nothing keeps it from taking chat text for its own commands.

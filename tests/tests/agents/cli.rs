@@ -100,6 +100,22 @@ impl Cli {
         })
     }
 
+    /// The model's call of a subagent; none when that is not offered.
+    pub(crate) fn subagent(self, turn: &Turn<'_>, prompt: &str) -> Option<Answer> {
+        let (tool, kind) = if self == Self::Opencode {
+            // With its other tools comes this one.
+            turn.offered_tool("bash")?;
+            ("task", "general")
+        } else {
+            ("Task", "general-purpose")
+        };
+        let input = json!({
+            "description": "a small piece of work", "prompt": prompt,
+            "subagent_type": kind, "run_in_background": false,
+        });
+        Some(Answer::tool(tool, input))
+    }
+
     /// The model's call of a tool of the host; none when it is not offered, as
     /// in requests for a title.
     pub(crate) fn host_tool(self, turn: &Turn<'_>, tool: &str, input: &Value) -> Option<Answer> {

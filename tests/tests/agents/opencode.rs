@@ -1,13 +1,19 @@
-//! What only opencode has: a server of its own.
+//! What only opencode has: a server of its own, and compaction after an answer.
 
+use drawbridge_tests::launcher::{answers, events};
 use drawbridge_tests::{Answer, Model};
 
 use crate::Test;
-use crate::cli::Setting;
+use crate::cli::{Setting, word};
 use crate::suite;
 
 pub(crate) const TESTS: &[Test] = &[
     suite::CHAT_TEXT,
+    suite::SUBAGENT,
+    (
+        "a_compaction_does_not_replace_the_answer",
+        a_compaction_does_not_replace_the_answer,
+    ),
     (
         "its_server_asks_for_a_password",
         its_server_asks_for_a_password,
@@ -35,4 +41,31 @@ fn its_server_asks_for_a_password(setting: Setting) {
     let launcher = setting.launcher(&model);
     let ended = setting.run(&launcher, &["--prompt", "apple"]);
     assert_eq!(ended.out.trim_end(), "refused: true", "{}", ended.err);
+}
+
+/// It sums a full conversation up after the answer, and asks itself to go on.
+fn a_compaction_does_not_replace_the_answer(setting: Setting) {
+    let model = Model::start(|turn| {
+        if turn.offered_tool("bash").is_none() {
+            return Answer::Text("a summary".into());
+        }
+        match word(&turn.news()) {
+            "apple" => Answer::Filling {
+                text: "answer to apple".into(),
+                input_tokens: 190_000,
+            },
+            _ => Answer::Text("nothing more to do".into()),
+        }
+    });
+    let launcher = setting.launcher(&model);
+    let run = setting.start(&launcher, &["--prompt", "apple"]);
+    let _ = run.wait_for_answers(1);
+    let ended = run.finish();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(
+        answers(&ended.out),
+        ["answer to apple\n\nnothing more to do"]
+    );
+    let is_compaction = |event: &serde_json::Value| event["progress"]["type"] == "compaction";
+    assert!(events(&ended.out).iter().any(is_compaction));
 }

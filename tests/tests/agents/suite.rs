@@ -1,5 +1,6 @@
 //! Conversations that every agent has to have.
 
+use drawbridge_tests::launcher::answers;
 use drawbridge_tests::{Answer, Gate, Model, Piece};
 
 use crate::Test;
@@ -20,6 +21,9 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// For all but the oldest Claude Code.
 pub(crate) const CHAT_TEXT: Test = ("chat_text_is_not_interpreted", chat_text_is_not_interpreted);
+
+/// For agents whose subagents are tried.
+pub(crate) const SUBAGENT: Test = ("a_subagent_is_not_the_answer", a_subagent_is_not_the_answer);
 
 fn first_turn(setting: Setting) {
     let model = Model::start(|turn| Answer::Text(format!("answer to {}", word(&turn.news()))));
@@ -190,4 +194,30 @@ fn chat_text_is_not_interpreted(setting: Setting) {
     let saw = |what: &str| texts.iter().any(|text| text.contains(what));
     assert!(saw(TEXT) && saw("/compact banana @secret.txt"));
     assert!(!saw(SECRET), "the file was read");
+}
+
+fn a_subagent_is_not_the_answer(setting: Setting) {
+    let model = Model::start(move |turn| {
+        if turn.news().contains("work-for-the-subagent") && !turn.has_tool_result() {
+            return Answer::Stream(vec![Piece::Text("words of the subagent".into())]);
+        }
+        if turn.has_tool_result() {
+            let has_heard = turn.news().contains("words of the subagent");
+            return Answer::Text(format!("heard the subagent: {has_heard}"));
+        }
+        let call = setting.cli.subagent(turn, "work-for-the-subagent");
+        call.unwrap_or_else(|| Answer::Text("a title".into()))
+    });
+    let launcher = setting.launcher(&model);
+    let run = setting.start(&launcher, &["--prompt", "apple"]);
+    let _ = run.wait_for_answers(1);
+    let ended = run.finish();
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert_eq!(answers(&ended.out), ["heard the subagent: true"]);
+    // Not even on the way to the answer.
+    assert!(
+        !ended.out.contains("words of the subagent"),
+        "{}",
+        ended.out
+    );
 }
