@@ -90,9 +90,10 @@ fn status(status: &Value, is_own: bool) -> Option<ModelCall> {
         "retry" => {
             let until = Duration::from_millis(status["next"].as_u64().unwrap_or_default());
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let words = status["message"].as_str().unwrap_or_default();
             Some(ModelCall::Retry {
                 is_own,
-                words: status["message"].as_str().unwrap_or_default().to_owned(),
+                words: failure_in_stream(words).message,
                 pause: until.saturating_sub(now.unwrap_or_default()),
             })
         }
