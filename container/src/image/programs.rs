@@ -181,6 +181,9 @@ pub(super) async fn stage_agent(
 
 /// Stages what stands beside the agent's program and belongs to it.
 fn stage_companions(binary: &Path, package: &Package, context: &Context) -> Result<()> {
+    let failed = || Error::infrastructure(format!("cannot read {}", binary.display()));
+    // The folder of a link holds nothing that belongs to the program.
+    let binary = fs::canonicalize(binary).context(failed)?;
     for name in package.companions {
         let companion = binary.with_file_name(name);
         if !companion.is_file() {
@@ -218,6 +221,9 @@ async fn install(spec: &str, folder: &Path, progress: &Progress) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::ImageKind;
     use super::*;
 
     #[test]
@@ -237,5 +243,25 @@ mod tests {
         copy_source(from.path(), &to).unwrap();
         assert!(to.join("runner/src/file").is_file());
         assert!(!to.join("target").exists() && !to.join(".git").exists());
+    }
+
+    #[test]
+    fn what_an_agent_starts_is_found_beside_the_program_behind_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (package, links) = (folder.path().join("package"), folder.path().join("links"));
+        for folder in [&package, &links] {
+            fs::create_dir(folder).unwrap();
+        }
+        for name in ["codex", "codex-code-mode-host"] {
+            fs::write(package.join(name), name).unwrap();
+        }
+        let link = links.join("codex");
+        symlink("../package/codex", &link).unwrap();
+        let state = State::at(folder.path().join("state")).unwrap();
+        let context = Context::create(&state).unwrap();
+        let codex = Package::of(ImageKind::Codex, &Versions::pinned().unwrap()).unwrap();
+        stage_companions(&link, &codex, &context).unwrap();
+        let staged = context.path().join("programs/codex-code-mode-host");
+        assert_eq!(fs::read(staged).unwrap(), b"codex-code-mode-host");
     }
 }
