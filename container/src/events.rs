@@ -5,7 +5,7 @@ mod way_out;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, RunId};
-use drawbridge_shared::protocol::{AgentKind, Progress, RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{AgentKind, ErrorKind, Progress, RecordStatus, RunRecord};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -160,6 +160,8 @@ fn report_to_person(event: &Event, printer: &Printer) {
         Event::Result(record) => match (record.status, &record.result, &record.error) {
             (RecordStatus::Success, Some(text), _) => printer.push(text.clone()),
             (RecordStatus::Success, None, _) => {}
+            // The end of the command says who stopped the run, and why.
+            _ if record.details.error_kind == Some(ErrorKind::Stopped) => {}
             (RecordStatus::Error, _, error) => {
                 let error = error.as_deref().unwrap_or("it gave no reason");
                 let error = Error::agent(format!("the agent failed: {error}"));

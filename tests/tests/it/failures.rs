@@ -2,7 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use drawbridge_tests::{Answer, Credential, Ended, Launcher, Model, Upstream};
+use drawbridge_tests::engine::HostProcess;
+use drawbridge_tests::{
+    Answer, Credential, Ended, Gate, Launcher, Model, Piece, Program, Upstream,
+};
+use rustix::process::{Pid, Signal, kill_process};
 
 const HOST: [&str; 4] = ["run", "--runtime", "host", "--agent"];
 
@@ -80,4 +84,50 @@ fn an_agent_that_is_not_installed_can_be_installed_or_named() {
         assert!(hints[0].contains("-- PROGRAM"), "{}", ended.err);
     }
     assert_eq!(model.requests().len(), 0);
+}
+
+/// Stops a run in the middle of a model call, in the way that is given.
+fn stopped(stop: impl FnOnce(u32), more: &[&str]) -> Ended {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let model = Model::start(move |_| Answer::Stream(vec![Piece::Wait(held.clone())]));
+    let launcher = Launcher::new(Credential::ApiKey, &model);
+    let args = [&HOST[..], &["builtin", "--prompt", "hi"], more].concat();
+    let mut program = Program::start(&mut launcher.command(&args));
+    gate.wait_for_arrival();
+    stop(program.id());
+    let ended = program.wait();
+    launcher.assert_nothing_left();
+    gate.open();
+    ended
+}
+
+fn signal(id: u32, signal: Signal) {
+    let id = Pid::from_raw(id.try_into().unwrap()).unwrap();
+    kill_process(id, signal).unwrap();
+}
+
+/// It is told why the run is over, and not a second time that it is.
+#[test]
+fn a_run_that_is_stopped_has_one_error() {
+    let ended = stopped(|id| signal(id, Signal::INT), &[]);
+    assert_eq!(ended.code, 130, "{}", ended.err);
+    let error = "error: interrupted";
+    assert_eq!(lines(&ended, "error: "), [error], "{}", ended.err);
+
+    let ended = stopped(|_| {}, &["--timeout", "2s"]);
+    assert_eq!(ended.code, 5, "{}", ended.err);
+    let error = "error: the run was stopped after 2 s";
+    assert_eq!(lines(&ended, "error: "), [error], "{}", ended.err);
+
+    // Somebody else did: the runner is the launcher's first descendant.
+    let runner = |id| signal(HostProcess::descendants_of(id)[0].0, Signal::TERM);
+    let ended = stopped(runner, &[]);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    let error = "error: the runner ended with exit code 130";
+    assert!(
+        lines(&ended, "error: ")[0].starts_with(error),
+        "{}",
+        ended.err
+    );
 }
