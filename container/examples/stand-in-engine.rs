@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use drawbridge_shared::ipc::{HostMessage, InputFolder};
 use drawbridge_shared::marker::Markers;
-use drawbridge_shared::protocol::{Progress, RecordKind, RunInput, RunRecord};
+use drawbridge_shared::protocol::{ErrorKind, Progress, RecordKind, RunInput, RunRecord};
 
 fn here() -> PathBuf {
     let path = std::env::var("PATH").unwrap();
@@ -224,11 +224,10 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
             let mut file = File::create(ipc.join("filling")).unwrap();
             while file.write_all(&[0; 4096]).is_ok() {}
         }
-        "agent fails" => {
-            markers
-                .write(&mut out, &RunRecord::failure("no", session))
-                .unwrap();
-            return 1;
+        "agent fails" => return give_up(&markers, &mut out, "no", None),
+        "agent quotes" => {
+            let kind = Some(ErrorKind::RateLimit);
+            return give_up(&markers, &mut out, &input.prompt, kind);
         }
         "forge" => {
             let forged = RunRecord::answer(Some("forged".to_owned()), None);
@@ -257,6 +256,14 @@ fn play(script: &str, input: &RunInput, ipc: &Path) -> u8 {
         .unwrap();
     answer_follow_ups(&markers, &mut out, &InputFolder::open(ipc).unwrap());
     0
+}
+
+/// Fails as an agent does.
+fn give_up(markers: &Markers, out: &mut File, why: &str, kind: Option<ErrorKind>) -> u8 {
+    let mut record = RunRecord::failure(why, Some("session-1".to_owned()));
+    record.details.error_kind = kind;
+    markers.write(out, &record).unwrap();
+    1
 }
 
 /// Does nothing until it is stopped.

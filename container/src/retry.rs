@@ -63,6 +63,8 @@ pub(crate) struct Failure {
     /// Whether the agent had the message.
     pub(crate) reached_agent: bool,
     pub(crate) reason: String,
+    /// The reason in words of ours alone: the other may quote the agent or its log.
+    pub(crate) brief: String,
     pub(crate) hint: Option<String>,
     /// How long the upstream wants to be left alone.
     pub(crate) retry_after: Option<Duration>,
@@ -145,6 +147,7 @@ mod tests {
             code: 4,
             reached_agent,
             reason: "it failed".to_owned(),
+            brief: "it failed".to_owned(),
             hint: None,
             retry_after: None,
             log: Vec::new(),

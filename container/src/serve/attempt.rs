@@ -6,7 +6,8 @@ use std::time::Duration;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::HostMessage;
-use drawbridge_shared::protocol::{RecordKind, RecordStatus, RunRecord};
+use drawbridge_shared::protocol::{ErrorKind, RecordKind, RecordStatus, RunRecord};
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -31,6 +32,8 @@ pub(super) struct Observed {
     reached_agent: bool,
     /// The latest failure that the agent reported.
     complaint: Option<String>,
+    /// Of what kind that is.
+    kind: Option<ErrorKind>,
     /// How long the model API wants to be left alone.
     retry_after: Option<Duration>,
     log: Vec<String>,
@@ -162,6 +165,7 @@ impl Observed {
                 ..
             }) => {
                 self.complaint.clone_from(error);
+                self.kind = details.error_kind;
                 self.retry_after = details.retry_after_ms.map(Duration::from_millis);
             }
             Event::Stopped { reached_agent, log } => {
@@ -179,6 +183,11 @@ impl Observed {
             Ok(exit) => (*exit, None),
             Err(error) => (error.exit(), Some(error)),
         };
+        let brief = match (error, self.kind) {
+            (Some(error), _) => error.to_string().replace(char::is_control, " "),
+            (None, Some(kind)) => format!("the agent reported an error of kind {}", json!(kind)),
+            (None, None) => "the agent failed".to_owned(),
+        };
         let reason = error.map(Error::one_line).or(self.complaint);
         let hint = error.and_then(Error::hint_text).map(str::to_owned);
         let was_cut_short = exit == Exit::Interrupted && self.reached_agent;
@@ -187,6 +196,7 @@ impl Observed {
             code: exit.code(),
             reached_agent: self.reached_agent,
             reason: reason.unwrap_or_else(|| "the agent failed and gave no reason".to_owned()),
+            brief,
             hint: hint.or_else(|| was_cut_short.then(|| look_first(id))),
             retry_after: self.retry_after,
             log: self.log,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ids::GroupName;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -214,10 +215,32 @@ async fn claimed(
         .insist(|| store.finish(id, claim.attempt, &ending))
         .await?;
     let next = match ending {
-        Ending::Failed(_, next) => next,
+        Ending::Failed(failure, next) => {
+            log_failure(id, live.group.as_ref(), claim.attempt, &failure, next);
+            next
+        }
         Ending::Done(_) => Next::GiveUp,
     };
     Ok(Some((next, handed_on)))
+}
+
+/// Says in the log that an attempt failed, and what comes of it.
+pub(super) fn log_failure(
+    id: SubmissionId,
+    group: Option<&GroupName>,
+    attempt: u32,
+    failure: &Failure,
+    next: Next,
+) {
+    let of_group = group.map_or_else(String::new, |group| format!(" of group {group}"));
+    let what = match next {
+        Next::Again(_) => "is tried again",
+        Next::GiveUp => "is a dead letter",
+    };
+    let (class, code, brief) = (failure.class.name(), failure.code, &failure.brief);
+    tracing::warn!(
+        "submission {id}{of_group} {what} after attempt {attempt}: {class}, exit code {code}: {brief}"
+    );
 }
 
 /// What comes after a failure.

@@ -7,11 +7,11 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::RunId;
 
 use super::delivery;
-use super::dispatcher::{after, sweep_leftovers};
+use super::dispatcher::{after, log_failure, sweep_leftovers};
 use super::hub::{Hub, Leftover};
 use crate::error::Result;
 use crate::orphans;
-use crate::retry::{Class, Failure, Next, look_first};
+use crate::retry::{Class, Failure, look_first};
 use crate::store::{Claim, Ending, Interrupted};
 
 /// Ends the runs of a dead `serve`, settles their attempts, and fills the queue.
@@ -34,11 +34,9 @@ pub(super) async fn recover(hub: &Arc<Hub>) -> Result<()> {
             input: String::new(),
         };
         let next = after(hub, &failure, &claim);
-        let ending = Ending::Failed(failure, next);
+        let ending = Ending::Failed(failure.clone(), next);
         hub.store.finish(left.id, left.attempt, &ending).await?;
-        if next == Next::GiveUp {
-            tracing::warn!("submission {} is a dead letter now", left.id);
-        }
+        log_failure(left.id, left.group.as_ref(), left.attempt, &failure, next);
     }
     if !hub.shared().leftovers.is_empty() {
         let hub = Arc::clone(hub);
@@ -61,6 +59,7 @@ fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
         code: Exit::Infrastructure.code(),
         reached_agent,
         reason: what.to_owned(),
+        brief: what.to_owned(),
         hint: reached_agent.then(|| look_first(left.id)),
         retry_after: None,
         log: Vec::new(),
