@@ -88,7 +88,7 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) settings: SettingArgs,
     /// Program and arguments of `--agent command` and `--agent acp`; for the
-    /// others, what to start instead of their usual program.
+    /// others but `builtin`, what to start instead of their usual program.
     #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<String>,
 }

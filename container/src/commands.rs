@@ -131,7 +131,14 @@ fn responder(on_request: Option<&Path>, has_program: bool) -> Result<Responder> 
     Ok(Responder::Handler(Handler::new(program.to_owned())))
 }
 
+/// Refuses an agent without the program it needs, and a program for an agent that
+/// has no use for it.
 fn require_program(agent: AgentKind, program: &[String]) -> Result<()> {
+    if agent == AgentKind::Builtin && !program.is_empty() {
+        let error = Error::usage("--agent builtin has no program that another could replace");
+        return Err(error
+            .hint("leave out what is behind the two dashes, or choose --agent command to run it"));
+    }
     let needs_program = matches!(agent, AgentKind::Command | AgentKind::Acp);
     if !needs_program || !program.is_empty() {
         return Ok(());

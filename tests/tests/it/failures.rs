@@ -131,3 +131,13 @@ fn a_run_that_is_stopped_has_one_error() {
         ended.err
     );
 }
+
+#[test]
+fn a_program_for_an_agent_that_has_none_is_refused() {
+    let model = Model::start(|_| Answer::Text("hello".to_owned()));
+    let ended = run(&model, "builtin", &["--", "/bin/false"]);
+    assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{}", ended.err);
+    assert_eq!(lines(&ended, "error: ").len(), 1, "{}", ended.err);
+    assert!(lines(&ended, "hint: ")[0].contains("--agent command"));
+    assert_eq!(model.requests().len(), 0);
+}
