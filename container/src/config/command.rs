@@ -46,7 +46,8 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         user: bool,
     },
-    /// Remove one value from the configuration file.
+    /// Remove one value from the configuration file, or a key that is none of
+    /// the settings.
     Unset {
         /// The setting, as for `set`.
         #[arg(value_name = "KEY")]
@@ -72,14 +73,19 @@ pub(crate) fn command(command: &ConfigCommand) -> Result<Exit> {
         ConfigCommand::Get { key } => output::data_line(&get(&environment, key)?),
         ConfigCommand::Set { key, value, user } => {
             let at = Address::parse(key)?;
-            let change = |path: &Path, text: &str| edit::set(path, text, at, value).map(Some);
+            let change = |path: &Path, text: &str| {
+                let changed = edit::set(path, text, at, value)?;
+                require_acceptable(path, &changed)?;
+                Ok(Some(changed))
+            };
             let path = alter(&environment, *user, change)?;
             output::note(&format!("{key} = {value:?} in {}", path.display()));
             tell_what_wins(&environment, at, &path);
         }
         ConfigCommand::Unset { key, user } => {
-            let at = Address::parse(key)?;
-            let change = |path: &Path, text: &str| edit::unset(path, text, at);
+            // What is left was there before: to go by it makes nothing worse, and a
+            // file that is wrong in two places is mended in two steps.
+            let change = |path: &Path, text: &str| edit::unset(path, text, key);
             let path = alter(&environment, *user, change)?;
             output::note(&format!("{key} is not in {}", path.display()));
         }
@@ -126,8 +132,7 @@ fn get(environment: &Environment, key: &str) -> Result<String> {
     Ok(found.map(|shown| shown.value.clone()).unwrap_or_default())
 }
 
-/// Changes the text of the file, unless what comes out of it is no acceptable
-/// configuration.
+/// Changes the text of the file.
 fn alter(
     environment: &Environment,
     of_user: bool,
@@ -146,7 +151,6 @@ fn alter(
         String::new()
     };
     if let Some(changed) = change(&path, &text)? {
-        require_acceptable(&path, &changed)?;
         replace_atomic(&path, changed.as_bytes()).context(failed)?;
     }
     Ok(path)

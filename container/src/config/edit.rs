@@ -109,18 +109,44 @@ pub(super) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<S
 }
 
 /// The text without the value, and without the comments right above and beside
-/// it; `None` when it is not there.
-pub(super) fn unset(path: &Path, text: &str, at: Address) -> Result<Option<String>> {
+/// it; `None` when it is not there. What is no setting can be removed where it is.
+pub(super) fn unset(path: &Path, text: &str, key: &str) -> Result<Option<String>> {
+    let known = Address::parse(key);
+    let place = match &known {
+        Ok(at) => Some((at.tables(), at.key())),
+        Err(_) => misspelt(key),
+    };
+    let removed = match place {
+        Some((tables, name)) => remove(path, text, &tables, name)?,
+        None => None,
+    };
+    match removed {
+        Some(text) => Ok(Some(text)),
+        None => known.map(|_| None),
+    }
+}
+
+/// Where a key is that is no setting, in a table that should hold settings alone.
+fn misspelt(text: &str) -> Option<(Vec<&str>, &str)> {
+    match *text.split('.').collect::<Vec<_>>() {
+        [key] => Some((vec!["run"], key)),
+        [table @ ("run" | "serve"), key] => Some((vec![table], key)),
+        ["agent", agent, key] => Some((vec!["agent", agent], key)),
+        _ => None,
+    }
+}
+
+fn remove(path: &Path, text: &str, tables: &[&str], key: &str) -> Result<Option<String>> {
     let mut document = read(path, text)?;
     let mut table: &mut dyn TableLike = document.as_table_mut();
-    for name in at.tables() {
+    for name in tables {
         let found = table.get_mut(name).and_then(Item::as_table_like_mut);
         let Some(found) = found else {
             return Ok(None);
         };
         table = found;
     }
-    let removed = table.remove(at.key());
+    let removed = table.remove(key);
     Ok(removed.map(|_| document.to_string()))
 }
 
@@ -193,12 +219,29 @@ mod tests {
 
     #[test]
     fn what_is_removed_takes_its_comments_along() {
-        let at = |key| Address::parse(key).unwrap();
         let path = Path::new("/x");
-        let text = unset(path, FILE, at("pids")).unwrap().unwrap();
+        let text = unset(path, FILE, "pids").unwrap().unwrap();
         assert_eq!(text, FILE.replace("# many\npids   = 64\n", ""));
-        assert_eq!(unset(path, FILE, at("agent.codex.cpus")).unwrap(), None);
-        assert_eq!(unset(path, FILE, at("cpus")).unwrap(), None);
+        assert_eq!(unset(path, FILE, "agent.codex.cpus").unwrap(), None);
+        assert_eq!(unset(path, FILE, "cpus").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_removed_from_the_tables_of_settings_only() {
+        let path = Path::new("/x");
+        let tables = "[run]\n[agent.codex]\n[serve]\n[proxy]\nport = 1\n";
+        for (key, table) in [
+            ("memroy", "[run]\n"),
+            ("run.memroy", "[run]\n"),
+            ("agent.codex.memroy", "[agent.codex]\n"),
+            ("serve.max-rums", "[serve]\n"),
+        ] {
+            let name = key.rsplit('.').next().unwrap();
+            let text = tables.replace(table, &format!("{table}{name} = 1\n"));
+            assert_eq!(unset(path, &text, key).unwrap().unwrap(), tables, "{key}");
+            assert!(unset(path, tables, key).is_err(), "{key} is not there");
+        }
+        assert!(unset(path, tables, "proxy.port").is_err());
     }
 
     #[test]

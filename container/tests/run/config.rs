@@ -118,6 +118,22 @@ fn what_is_not_acceptable_is_not_written() {
     let refused = bench.config(&["set", "cpus", "1"]);
     refused.assert_error(2, "value \"lots\" is not valid");
     assert_eq!(bench.config(&["set", "memory", "1g"]).code, 0);
+    // As is a misspelt key, of which there may be more than one.
+    fs::write(&file, "[run]\nmemroy = '1g'\n[serve]\nmax-rums = 1\n").unwrap();
+    for (key, left) in [
+        ("memroy", "[run]\n[serve]\nmax-rums = 1\n"),
+        ("serve.max-rums", "[run]\n[serve]\n"),
+    ] {
+        let ended = bench.config(&["unset", key]);
+        assert_eq!(
+            (ended.code, bench.read("cwd/drawbridge.toml").as_str()),
+            (0, left),
+            "{ended:?}"
+        );
+    }
+    bench
+        .config(&["unset", "memroy"])
+        .assert_error(2, "there is no setting");
     fs::write(&file, "[run\n").unwrap();
     bench
         .config(&["set", "cpus", "1"])
