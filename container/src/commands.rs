@@ -80,7 +80,12 @@ pub(crate) fn observe() -> Result<Environment> {
 /// `drawbridge.toml`. One that cannot be read stops the command: what it would
 /// have restricted is not known.
 pub(crate) fn find_file(environment: &Environment) -> Result<Option<ConfigFile>> {
-    ConfigFile::find(environment).context(|| Error::usage("the configuration is not valid"))
+    ConfigFile::find(environment).context(|| {
+        Error::usage("the configuration is not valid").hint(
+            "correct it in an editor: it is TOML, with the tables [run], [agent.NAME], [serve], \
+             [[mounts]], [proxy] and [[route]]",
+        )
+    })
 }
 
 fn request(args: &RunArgs) -> Result<Request> {

@@ -76,10 +76,12 @@ impl Error {
         self
     }
 
-    /// Adds what caused it.
+    /// Adds what caused it. A way out that the cause names is closer than ours.
     #[must_use]
     pub(crate) fn caused_by(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(cause.into());
+        let cause = cause.into();
+        self.hint = hint_in(&*cause).or(self.hint);
+        self.source = Some(cause);
         self
     }
 
@@ -95,11 +97,27 @@ impl Error {
         self.hint.as_deref()
     }
 
-    /// The message with its causes, in one line.
+    /// The message with its causes, in one line; the hint is not a part of it.
     #[must_use]
     pub(crate) fn one_line(&self) -> String {
-        chain(self)
+        let line = chain(self);
+        match self.source().and_then(hint_in) {
+            // A line of the cause's text is behind a space in the chain.
+            Some(hint) => line.replacen(&format!(" {HINT}{hint}"), "", 1),
+            None => line,
+        }
     }
+}
+
+/// How the errors of the proxy begin the line that names the way out.
+const HINT: &str = "hint: ";
+
+/// The way out that an error or one of its causes has in its text.
+fn hint_in(error: &(dyn StdError + 'static)) -> Option<String> {
+    let text = error.to_string();
+    let hint = text.lines().find_map(|line| line.strip_prefix(HINT));
+    hint.map(str::to_owned)
+        .or_else(|| error.source().and_then(hint_in))
 }
 
 impl fmt::Display for Error {
@@ -139,5 +157,14 @@ mod tests {
         let error = Error::infrastructure("cannot write /state/x").caused_by(cause);
         assert_eq!(error.one_line(), "cannot write /state/x: disk full");
         assert_eq!(error.exit().code(), 4);
+    }
+
+    #[test]
+    fn the_hint_of_a_cause_is_ours_and_no_part_of_the_line() {
+        let deep = std::io::Error::other("clear text\nhint: use https");
+        let cause = Error::usage("route 1").caused_by(deep);
+        let error = Error::usage("not valid").hint("read it").caused_by(cause);
+        assert_eq!(error.one_line(), "not valid: route 1: clear text");
+        assert_eq!(error.hint_text(), Some("use https"));
     }
 }

@@ -151,8 +151,10 @@ fn remove(path: &Path, text: &str, tables: &[&str], key: &str) -> Result<Option<
 }
 
 fn read(path: &Path, text: &str) -> Result<DocumentMut> {
-    text.parse()
-        .context(|| Error::usage(format!("{} cannot be read", path.display())))
+    text.parse().context(|| {
+        Error::usage(format!("{} cannot be read", path.display()))
+            .hint("correct it in an editor first")
+    })
 }
 
 /// What looks like a number or a truth is written as one.

@@ -59,6 +59,22 @@ fn the_configuration_file_is_read_and_shown_with_its_source() {
     }
     config("[run]\nmemroy = '1g'\n");
     bench.run(&[]).assert_error(2, "accepted keys are runtime,");
+    let clear = "[[route]]\npreset = 'anthropic'\nupstream = 'http://api.example'\n";
+    for (text, hint) in [
+        (clear, "hint: use https, or "),
+        ("[rum]\n", "hint: correct it in an editor"),
+        ("not toml", "hint: correct it in an editor"),
+    ] {
+        config(text);
+        let ended = bench.run(&[]);
+        assert_eq!(ended.code, 2, "{ended:?}");
+        let lines: Vec<_> = ended.err.lines().collect();
+        assert!(
+            lines[0].starts_with("error: ") && !lines[0].contains("hint"),
+            "{ended:?}"
+        );
+        assert!(lines.len() == 2 && lines[1].starts_with(hint), "{ended:?}");
+    }
     assert!(!bench.path("bin/calls").exists(), "the engine was asked");
 }
 
@@ -135,9 +151,9 @@ fn what_is_not_acceptable_is_not_written() {
         .config(&["unset", "memroy"])
         .assert_error(2, "there is no setting");
     fs::write(&file, "[run\n").unwrap();
-    bench
-        .config(&["set", "cpus", "1"])
-        .assert_error(2, "cannot be read");
+    let refused = bench.config(&["set", "cpus", "1"]);
+    refused.assert_error(2, "cannot be read");
+    refused.assert_error(2, "hint: correct it in an editor");
     assert_eq!(bench.read("cwd/drawbridge.toml"), "[run\n");
 }
 
