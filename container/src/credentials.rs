@@ -1,6 +1,7 @@
 //! Which credential a run needs: the one of its agent's model API.
 
 use drawbridge_proxy::config::{ConfigFile, Environment, Preset, ProxyConfig};
+use drawbridge_proxy::credential::Reason;
 use drawbridge_shared::protocol::AgentKind;
 
 use crate::config::RunSettings;
@@ -11,7 +12,7 @@ use crate::error::{Context, Error, Result};
 ///
 /// # Errors
 /// The configuration is not valid, the agent's route is not in it, or there is
-/// no credential.
+/// no usable credential.
 pub(crate) fn resolve(
     settings: &RunSettings,
     environment: &Environment,
@@ -26,6 +27,7 @@ pub(crate) fn resolve(
         Error::not_started("no credential for the model API")
             .hint(format!("set {variables}, or write it to .env"))
     })?;
+    require_usable(preset, &proxy)?;
     Ok(proxy)
 }
 
@@ -45,13 +47,16 @@ fn is_openai_model(settings: &RunSettings) -> bool {
     model.starts_with("openai/")
 }
 
-/// These agents name their route; the others use the default one.
-fn require_route(agent: AgentKind, preset: Preset, proxy: &ProxyConfig) -> Result<()> {
+/// The route that the agent names; `None` for one that uses the default route.
+fn named_route(preset: Preset) -> Option<&'static str> {
     match preset {
-        Preset::Openai | Preset::Gemini => {}
-        _ => return Ok(()),
+        Preset::Openai | Preset::Gemini => preset.route_name(),
+        _ => None,
     }
-    match preset.route_name() {
+}
+
+fn require_route(agent: AgentKind, preset: Preset, proxy: &ProxyConfig) -> Result<()> {
+    match named_route(preset) {
         Some(name) if !proxy.has_route(name) => Err(Error::not_started(format!(
             "no route \"{name}\", which the agent {} needs",
             agent.name()
@@ -63,8 +68,33 @@ fn require_route(agent: AgentKind, preset: Preset, proxy: &ProxyConfig) -> Resul
     }
 }
 
+/// A value that no request could carry is refused on every route. One that is
+/// not there yet may still come, so only the agent's own route has to have it.
+fn require_usable(preset: Preset, proxy: &ProxyConfig) -> Result<()> {
+    for (index, route) in proxy.routes.iter().enumerate() {
+        let Err(problem) = proxy.require_usable(route) else {
+            continue;
+        };
+        let name = route.name.as_str();
+        let is_needed = named_route(preset).map_or(index == 0, |needed| needed == name);
+        if !is_needed && problem.reason() == Reason::Missing {
+            continue;
+        }
+        let hint = problem
+            .hint()
+            .unwrap_or("mend that, or name another source");
+        let error = Error::not_started(format!("no usable credential for the route {name}"));
+        return Err(error.hint(hint.to_owned()).caused_by(problem));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use drawbridge_shared::exit::Exit;
+
     use super::*;
     use crate::config::Key;
 
@@ -131,5 +161,87 @@ mod tests {
         add a [[route]] with preset = "gemini" to drawbridge.toml
         "#
         );
+    }
+
+    #[test]
+    fn a_value_that_no_request_could_carry_is_refused_with_the_reason() {
+        for (value, reason) in [
+            (
+                "sk-ant-fake\nabcdef",
+                "character 12 is not a printable ASCII character",
+            ),
+            (
+                "sk-ant-f\u{e4}ke",
+                "character 9 is not a printable ASCII character",
+            ),
+            (" sk-ant-fake", "it starts or ends with a space"),
+            ("sk-ant-fake ", "it starts or ends with a space"),
+        ] {
+            for (agent, route, variable) in [
+                ("claude", "anthropic", "ANTHROPIC_API_KEY"),
+                ("claude", "anthropic", "CLAUDE_CODE_OAUTH_TOKEN"),
+                ("codex", "openai", "OPENAI_API_KEY"),
+                ("gemini", "gemini", "GEMINI_API_KEY"),
+            ] {
+                let error = resolved(agent, "", &[(variable, value)]).unwrap_err();
+                assert_eq!(
+                    error.one_line(),
+                    format!(
+                        "no usable credential for the route {route}: \
+                         the variable {variable} is not a credential: {reason}"
+                    )
+                );
+                assert_eq!(error.exit(), Exit::NotStarted);
+                assert!(error.hint_text().is_some());
+            }
+        }
+    }
+
+    /// Resolves for an agent that uses `openai`, with this configuration file.
+    fn with_file(folder: &Path, text: &str) -> Result<ProxyConfig> {
+        std::fs::write(folder.join("drawbridge.toml"), text).unwrap();
+        let settings = RunSettings::fixed(&[(Key::Agent, "codex")]).unwrap();
+        let environment = Environment::new([("OPENAI_API_KEY", "o")], folder);
+        let file = ConfigFile::find(&environment).unwrap();
+        resolve(&settings, &environment, file.as_ref())
+    }
+
+    #[test]
+    fn another_routes_credential_may_be_missing_but_not_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let openai = "[[route]]\npreset = \"openai\"\n";
+        let gemini = "[[route]]\npreset = \"gemini\"\n\
+                      credential = { source = \"file\", path = \"key\" }\n";
+        let both = [openai, gemini].concat();
+        with_file(folder.path(), &both).unwrap();
+        std::fs::write(folder.path().join("key"), "two\nlines\n").unwrap();
+        let error = with_file(folder.path(), &both).unwrap_err();
+        let place = folder.path().join("key").display().to_string();
+        assert_eq!(
+            error.one_line(),
+            format!(
+                "no usable credential for the route gemini: the file {place} is not a \
+                 credential: character 4 is not a printable ASCII character"
+            )
+        );
+        std::fs::write(folder.path().join("key"), "one line\n").unwrap();
+        with_file(folder.path(), &both).unwrap();
+    }
+
+    #[test]
+    fn the_agents_own_credential_has_to_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for credential in [
+            "{ source = \"environment\", variable = \"UNSET\" }",
+            "{ source = \"dotenv\", variable = \"UNSET\" }",
+            "{ source = \"file\", path = \"missing\" }",
+        ] {
+            let route = format!("[[route]]\npreset = \"openai\"\ncredential = {credential}\n");
+            let error = with_file(folder.path(), &route).unwrap_err();
+            let line = error.one_line();
+            let prefix = "no usable credential for the route openai: ";
+            assert!(line.starts_with(prefix), "{line}");
+            assert!(error.hint_text().is_some(), "{line}");
+        }
     }
 }

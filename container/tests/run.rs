@@ -6,6 +6,8 @@
 mod callers;
 #[path = "run/config.rs"]
 mod config;
+#[path = "run/credentials.rs"]
+mod credentials;
 #[path = "run/faults.rs"]
 mod faults;
 #[path = "run/host.rs"]

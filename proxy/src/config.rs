@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::audit::Fsync;
 pub use crate::credential::Environment;
-use crate::credential::{CredentialSource, Credentials, Unavailable};
+use crate::credential::{CredentialSource, Credentials, Unavailable, require_at_hand};
 use crate::metrics::Metrics;
 use crate::route::{ErrorShape, RouteName, Rule};
 use crate::table::{Route, RouteTable};
@@ -251,6 +251,17 @@ impl ProxyConfig {
             .iter()
             .filter_map(|r| r.credential.as_ref().err());
         missing.next().map_or(Ok(()), |reason| Err(reason.clone()))
+    }
+
+    /// Checks that the credential of `route` is one, as far as that can be seen
+    /// in variables and files. Commands and logins are left to a proxy that has
+    /// started: no program is run, and nothing is asked of a vendor.
+    ///
+    /// # Errors
+    /// It is missing, or its value is not usable; the error says why.
+    pub fn require_usable(&self, route: &RouteConfig) -> Result<(), Unavailable> {
+        let source = route.credential.as_ref().map_err(Clone::clone)?;
+        require_at_hand(source, &self.environment)
     }
 
     /// Opens all credentials and waits for their first values.

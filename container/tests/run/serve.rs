@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::{Bench, KEY};
 
 /// A program that drives `serve --stdio`.
-struct Driver {
+pub(super) struct Driver {
     child: Child,
     stdin: ChildStdin,
     lines: std::io::Lines<BufReader<ChildStdout>>,
 }
 
 impl Driver {
-    fn start(bench: &Bench, args: &[&str]) -> Self {
+    pub(super) fn start(bench: &Bench, args: &[&str]) -> Self {
         let start = ["serve", "--stdio", "--retry-delay", "10ms"];
         let mut command = bench.command(&[&start, args].concat());
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
@@ -33,17 +33,23 @@ impl Driver {
         writeln!(self.stdin, "{command}").unwrap();
     }
 
-    fn submit(&mut self, submission: &Value) {
+    pub(super) fn submit(&mut self, submission: &Value) {
         self.say(&json!({ "submit": submission }));
     }
 
     /// The lines up to the first one that has this type of event.
-    fn until(&mut self, kind: &str) -> Vec<Value> {
+    pub(super) fn until(&mut self, kind: &str) -> Vec<Value> {
+        self.until_one_of(&[kind])
+    }
+
+    /// The lines up to the first one that has one of these types of events.
+    pub(super) fn until_one_of(&mut self, kinds: &[&str]) -> Vec<Value> {
         let mut lines = Vec::new();
         loop {
             let line = self.lines.next().unwrap().unwrap();
             lines.push(serde_json::from_str::<Value>(&line).unwrap());
-            if lines.last().unwrap()["event"]["type"] == kind {
+            let kind = &lines.last().unwrap()["event"]["type"];
+            if kinds.iter().any(|wanted| kind == wanted) {
                 return lines;
             }
         }
@@ -66,7 +72,7 @@ impl Driver {
         self.child.wait().unwrap();
     }
 
-    fn end(self) -> i32 {
+    pub(super) fn end(self) -> i32 {
         drop(self.stdin);
         let mut child = self.child;
         child.wait().unwrap().code().unwrap()

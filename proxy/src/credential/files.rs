@@ -19,8 +19,12 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The whole content of a small regular file, read on another thread, as its
 /// file system may be slow.
 pub(super) async fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unavailable> {
-    let content = blocking(path, read_if_exists).await?;
-    content.ok_or_else(|| {
+    blocking(path, read_now).await
+}
+
+/// As [`read`], on this thread.
+pub(super) fn read_now(path: &Path) -> Result<Zeroizing<Vec<u8>>, Unavailable> {
+    read_if_exists(path)?.ok_or_else(|| {
         Unavailable::missing(format!("the file {} does not exist", path.display()))
             .with_hint("create the file, or correct its path in the configuration")
     })

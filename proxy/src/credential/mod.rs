@@ -5,6 +5,7 @@
 //! it into a [`Credential`], which always answers with the value of now. A task
 //! per credential, its keeper, does the reading and renewing.
 
+mod at_hand;
 mod clock;
 mod command;
 mod dotenv;
@@ -35,6 +36,7 @@ pub use secret::{InvalidSecret, Secret};
 pub(crate) use source::variable_default;
 pub use source::{CredentialSource, anthropic_default};
 
+use self::at_hand::AtHand;
 use self::clock::Clock;
 use self::keeper::{Ask, Ends, Keeper};
 use self::login::{Connect, DirectConnect};
@@ -159,6 +161,19 @@ impl Credentials {
         }
         result
     }
+}
+
+/// Looks at what can be read without running a program or renewing a login:
+/// variables and files.
+///
+/// # Errors
+/// It is missing, or is no credential.
+pub(crate) fn require_at_hand(
+    source: &CredentialSource,
+    environment: &Environment,
+) -> Result<(), Unavailable> {
+    let at_hand = AtHand::of(source, environment);
+    at_hand.map_or(Ok(()), |at_hand| at_hand.read().map(drop))
 }
 
 impl Credential {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::at_hand::AtHand;
 use super::clock::Clock;
-use super::environment::{self, Environment, is_read_from_dotenv};
+use super::environment::Environment;
 use super::error::Unavailable;
 use super::login::{Connect, DirectConnect, EndpointUrl, Format, Login};
-use super::secret::{InvalidSecret, Secret};
+use super::secret::Secret;
 use super::source::CredentialSource;
 use super::state::Reading;
 use super::{command, files};
@@ -28,18 +29,7 @@ const CODEX_ENDPOINT: &str = "https://auth.openai.com/oauth/token";
 /// A source that can be read.
 #[derive(Debug)]
 pub(super) enum Opened {
-    /// A variable of the process, which does not change.
-    Process {
-        variable: String,
-        environment: Environment,
-    },
-    Dotenv {
-        variable: String,
-        path: PathBuf,
-    },
-    File {
-        path: PathBuf,
-    },
+    AtHand(AtHand),
     Command {
         command: Vec<String>,
         lifetime: Duration,
@@ -64,28 +54,10 @@ impl Opened {
         context: &Context<'_>,
     ) -> Result<Self, Unavailable> {
         let environment = context.environment;
+        if let Some(at_hand) = AtHand::of(source, environment) {
+            return Ok(Self::AtHand(at_hand));
+        }
         Ok(match source {
-            CredentialSource::Environment { variable } => {
-                let is_in_process = environment.variable(variable).is_some();
-                if !is_in_process && is_read_from_dotenv(variable) {
-                    Self::Dotenv {
-                        variable: variable.clone(),
-                        path: environment.dotenv_path(),
-                    }
-                } else {
-                    Self::Process {
-                        variable: variable.clone(),
-                        environment: environment.clone(),
-                    }
-                }
-            }
-            CredentialSource::Dotenv { variable, file } => Self::Dotenv {
-                variable: variable.clone(),
-                path: environment.resolve(file),
-            },
-            CredentialSource::File { path } => Self::File {
-                path: environment.resolve(path),
-            },
             CredentialSource::Command {
                 command,
                 lifetime,
@@ -97,57 +69,34 @@ impl Opened {
                 environment: environment.clone(),
                 clock: context.clock,
             },
-            CredentialSource::ClaudeLogin { .. }
-            | CredentialSource::CodexLogin { .. }
-            | CredentialSource::Oauth { .. } => Self::Login(Box::new(login(source, context)?)),
+            _ => Self::Login(Box::new(login(source, context)?)),
         })
     }
 
     /// The file to watch.
     pub(super) fn path(&self) -> Option<&PathBuf> {
         match self {
-            Self::Process { .. } | Self::Command { .. } => None,
-            Self::Dotenv { path, .. } | Self::File { path } => Some(path),
+            Self::AtHand(at_hand) => at_hand.path(),
+            Self::Command { .. } => None,
             Self::Login(login) => Some(&login.path),
         }
     }
 
     /// Whether the value can never be another one.
     pub(super) const fn is_fixed(&self) -> bool {
-        matches!(self, Self::Process { .. })
+        matches!(self, Self::AtHand(AtHand::Process { .. }))
     }
 
     /// The value of now.
     pub(super) async fn read(&mut self) -> Result<Reading, Unavailable> {
         match self {
-            Self::Process {
-                variable,
-                environment,
-            } => {
-                let missing = || {
-                    Unavailable::missing(format!("the environment variable {variable} is not set"))
-                        .with_hint("set it for the proxy, or name another source")
+            Self::AtHand(at_hand) => {
+                let place = at_hand.clone();
+                let secret = match at_hand.path() {
+                    Some(path) => files::blocking(path, move |_| place.read()).await,
+                    None => at_hand.read(),
                 };
-                let value = environment.variable(variable).ok_or_else(missing)?;
-                lasting(Secret::new(value), || format!("the variable {variable}"))
-            }
-            Self::Dotenv { variable, path } => {
-                let name = variable.clone();
-                let value =
-                    files::blocking(path, move |path| environment::read_dotenv(path, &name));
-                let missing = || {
-                    Unavailable::missing(format!("{variable} is not set in {}", path.display()))
-                        .with_hint(format!("add a line {variable}=VALUE to the file"))
-                };
-                let value = value.await?.filter(|value| !value.is_empty());
-                let secret = Secret::new(&value.ok_or_else(missing)?);
-                lasting(secret, || format!("{variable} in {}", path.display()))
-            }
-            Self::File { path } => {
-                let content = files::read(path).await?;
-                lasting(Secret::from_output(&content), || {
-                    format!("the file {}", path.display())
-                })
+                secret.map(Reading::lasting)
             }
             Self::Command {
                 command,
@@ -186,15 +135,6 @@ impl Opened {
     pub(super) fn is_unsaved(&self) -> bool {
         matches!(self, Self::Login(login) if login.is_unsaved())
     }
-}
-
-fn lasting(
-    secret: Result<Secret, InvalidSecret>,
-    place: impl FnOnce() -> String,
-) -> Result<Reading, Unavailable> {
-    secret
-        .map(Reading::lasting)
-        .map_err(|error| Unavailable::broken(format!("{} is not a credential", place()), error))
 }
 
 /// Resolves one of the three sources that are logins.
