@@ -8,6 +8,8 @@ mod callers;
 mod config;
 #[path = "run/credentials.rs"]
 mod credentials;
+#[path = "run/doctor.rs"]
+mod doctor;
 #[path = "run/faults.rs"]
 mod faults;
 #[path = "run/host.rs"]

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::RunSettings;
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Engine, Runtime};
+use crate::runtime::{Engine, Facts, Runtime};
 use crate::state::{RunFolder, State};
 
 /// The port on which it accepts connections.
@@ -23,7 +23,7 @@ pub(super) struct Peer {
     run: RunId,
     address: String,
     /// While it is there, a doctor that is killed is cleaned up after.
-    _folder: RunFolder,
+    folder: RunFolder,
 }
 
 impl Peer {
@@ -46,25 +46,38 @@ impl Peer {
         let name = format!("drawbridge-peer-{run}");
         let mut folder = state.new_run(&run)?;
         folder.note_container(engine.program(), &name)?;
-        let network = engine.create_network(facts, &run, state.install()).await?;
-        let args = args(settings, state, &run, &name, network.name())?;
-        let args: Vec<_> = args.iter().map(String::as_str).collect();
-        let started = match engine.run_detached(&args).await {
-            Ok(()) => listening(*engine, &name).await,
-            Err(error) => Err(error),
+        let mut peer = Self {
+            engine: *engine,
+            run,
+            address: String::new(),
+            folder,
         };
-        match started {
-            Ok(address) => Ok(Some(Self {
-                engine: *engine,
-                run,
-                address,
-                _folder: folder,
-            })),
+        match peer.listen(settings, facts, state, &name).await {
+            Ok(address) => {
+                peer.address = address;
+                Ok(Some(peer))
+            }
             Err(error) => {
-                engine.wait_until_gone(&run).await?;
+                peer.stop().await?;
                 Err(error)
             }
         }
+    }
+
+    /// Starts the container, and returns where it accepts connections.
+    async fn listen(
+        &self,
+        settings: &RunSettings,
+        facts: &Facts,
+        state: &State,
+        name: &str,
+    ) -> Result<String> {
+        let (engine, run) = (self.engine, &self.run);
+        let network = engine.create_network(facts, run, state.install()).await?;
+        let args = args(settings, state, run, name, network.name())?;
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        engine.run_detached(&args).await?;
+        listening(engine, name).await
     }
 
     /// Where it accepts connections, also from this machine.
@@ -72,9 +85,12 @@ impl Peer {
         &self.address
     }
 
-    /// Removes it and its network.
-    pub(super) async fn stop(self) -> Result<()> {
-        self.engine.wait_until_gone(&self.run).await
+    /// Removes it, its network and its folder. When that fails, the next command
+    /// tries again.
+    pub(super) async fn stop(mut self) -> Result<()> {
+        self.engine.wait_until_gone(&self.run).await?;
+        self.folder.release();
+        Ok(())
     }
 }
 

@@ -1,0 +1,44 @@
+//! What the doctor leaves behind on the machine that it looks at: nothing.
+
+use std::fs;
+use std::net::TcpListener;
+
+use super::{Bench, Ended};
+
+/// An address of this machine for the doctor's second container, and the port on
+/// which that listens.
+#[cfg(target_os = "linux")]
+const PEER: (&str, u16) = ("127.47.11.1", 4711);
+
+impl Bench {
+    fn ask(&self, command: &str) -> Ended {
+        self.end(self.command(&[command]).spawn().unwrap())
+    }
+
+    /// Asks the doctor, who finds a second container or not.
+    #[track_caller]
+    fn assert_the_doctor_leaves_nothing(&self, finding: &str) {
+        let ended = self.ask("doctor");
+        ended.assert_error(3, "");
+        assert!(ended.out.contains(finding), "{ended:?}");
+        assert!(self.read("bin/calls").contains("--name drawbridge-peer-"));
+        self.assert_nothing_is_left();
+        self.ask("clean").assert_error(0, "removed 0 dead runs");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_doctors_second_container_leaves_no_folder() {
+    let _peer = TcpListener::bind(PEER).unwrap();
+    let bench = Bench::new("answer");
+    fs::write(bench.path("bin/peer"), PEER.0).unwrap();
+    // The stand-in is no probe; by then the second container has been found.
+    bench.assert_the_doctor_leaves_nothing("the probe gave no report");
+}
+
+#[test]
+fn a_second_container_that_does_not_start_leaves_no_folder() {
+    let bench = Bench::new("answer");
+    bench.assert_the_doctor_leaves_nothing("has no address");
+}
