@@ -169,6 +169,35 @@ fn the_readme_shows_the_demo_and_the_test_command() {
     assert!(script.contains("cargo run --release --locked -- demo\n"));
 }
 
+/// The demo's last lines, and every page, name programs by their bare names.
+#[test]
+fn the_readme_builds_each_program_of_the_host() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let commands: Vec<Vec<_>> = readme
+        .lines()
+        .map(|line| line.split(' ').collect())
+        .collect();
+    let builds = |package: &str| {
+        let mut commands = commands.iter();
+        commands.any(|words| {
+            words.starts_with(&["cargo", "build", "--release"])
+                && words.windows(2).any(|pair| pair == ["-p", package])
+        })
+    };
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    for program in ["drawbridge", "credential-proxy"] {
+        let mut packages = metadata["packages"].as_array().unwrap().iter();
+        let package = packages.find(|package| {
+            let mut targets = package["targets"].as_array().unwrap().iter();
+            targets.any(|target| target["name"] == program && target["kind"][0] == "bin")
+        });
+        let package = package.unwrap()["name"].as_str().unwrap();
+        assert!(builds(package), "{program} is not built: {package}");
+    }
+    assert!(readme.contains("\nexport PATH=\"$PWD/target/release:$PATH\"\n"));
+}
+
 #[test]
 fn ci_runs_the_one_test_command_and_nothing_else() {
     let script = fs::read_to_string(root().join(".ci/run")).unwrap();
