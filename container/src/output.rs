@@ -87,23 +87,22 @@ pub(crate) async fn data(bytes: Bytes) {
 /// Longest part of a line that an agent or an upstream may have chosen, in bytes.
 const BRIEF: usize = 500;
 
-/// Text of an agent or an upstream, fit to be part of a line on a terminal: it is
-/// cut, and has no control characters, which could move the cursor or add lines.
+/// Text of an agent or an upstream, short enough to be part of a line.
 pub(crate) fn brief(text: &str) -> String {
     let cut = &text[..text.floor_char_boundary(BRIEF)];
-    let mut line: String = cut
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    if cut.len() < text.len() {
-        line.push_str(" ...");
-    }
-    line
+    let end = if cut.len() < text.len() { " ..." } else { "" };
+    format!("{cut}{end}")
 }
 
-/// Writes one line for the person at the terminal.
+/// Text without control characters, which could move the cursor or add lines.
+fn printable(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(plain).collect()
+}
+
+/// Writes one line for the person at the terminal, whoever has a part in it.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
 }
 
 /// Writes an error as one line, and its hint as another.
@@ -120,8 +119,11 @@ mod tests {
 
     #[test]
     fn what_an_agent_says_stays_a_part_of_one_short_line() {
+        assert_eq!(
+            printable("a\x1b[2J\r\nerror: b\u{9b}1m"),
+            "a [2J  error: b 1m"
+        );
         assert_eq!(brief("refused (401)"), "refused (401)");
-        assert_eq!(brief("a\x1b[2J\r\nerror: b\u{9b}1m"), "a [2J  error: b 1m");
         let long = "é".repeat(BRIEF);
         assert_eq!(brief(&long), format!("{} ...", "é".repeat(BRIEF / 2)));
     }

@@ -141,3 +141,16 @@ fn a_program_for_an_agent_that_has_none_is_refused() {
     assert!(lines(&ended, "hint: ")[0].contains("--agent command"));
     assert_eq!(model.requests().len(), 0);
 }
+
+/// What an agent writes could move the cursor over what we have said.
+#[test]
+fn nothing_an_agent_says_on_the_way_moves_the_cursor() {
+    let model = Model::start(|_| Answer::Silence);
+    let script = r"printf 'gone\033[2J\033[1;1Hhere\r' >&2; exit 3";
+    let ended = run(&model, "command", &["--", "/bin/bash", "-c", script]);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    let errors = lines(&ended, "error: ");
+    assert!(errors[0].contains("gone [2J [1;1Hhere"), "{}", ended.err);
+    let moves = |c: char| c.is_control() && c != '\n';
+    assert!(!ended.err.contains(moves), "{:?}", ended.err);
+}
