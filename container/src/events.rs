@@ -157,26 +157,33 @@ fn report_to_person(event: &Event, printer: &Printer) {
             isolation,
             ..
         } => output::note(&format!("{run} on {runtime}: {isolation}")),
-        Event::Result(record) => match (record.status, &record.result, &record.error) {
-            (RecordStatus::Success, Some(text), _) => printer.push(text.clone()),
-            (RecordStatus::Success, None, _) => {}
-            // The end of the command says who stopped the run, and why.
-            _ if record.details.error_kind == Some(ErrorKind::Stopped) => {}
-            (RecordStatus::Error, _, error) => {
-                let error = error.as_deref().unwrap_or("it gave no reason");
-                let error = Error::agent(format!("the agent failed: {error}"));
-                output::error(&match way_out(&record.details) {
-                    Some(hint) => error.hint(hint),
-                    None => error,
-                });
-            }
-        },
+        Event::Result(record) => show_result(record, printer),
         Event::Request(asked) => show_request(asked, printer),
         Event::Warning { message } => output::note(&format!("warning: {message}")),
         Event::Progress(record) => show_progress(record),
         Event::Stopped { .. } => {}
         // The error itself is printed by `main_impl`, for all commands alike.
         Event::Exit { .. } => {}
+    }
+}
+
+fn show_result(record: &RunRecord, printer: &Printer) {
+    if let Some(notice) = &record.details.notice {
+        output::note(&format!("warning: {}", output::brief(notice)));
+    }
+    match (record.status, &record.result, &record.error) {
+        (RecordStatus::Success, Some(text), _) => printer.push(text.clone()),
+        (RecordStatus::Success, None, _) => {}
+        // The end of the command says who stopped the run, and why.
+        _ if record.details.error_kind == Some(ErrorKind::Stopped) => {}
+        (RecordStatus::Error, _, error) => {
+            let error = error.as_deref().unwrap_or("it gave no reason");
+            let error = Error::agent(format!("the agent failed: {error}"));
+            output::error(&match way_out(&record.details) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            });
+        }
     }
 }
 

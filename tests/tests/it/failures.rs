@@ -1,5 +1,6 @@
 //! What `drawbridge run` tells a person when something fails, on the host runtime.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use drawbridge_tests::engine::HostProcess;
@@ -153,4 +154,19 @@ fn nothing_an_agent_says_on_the_way_moves_the_cursor() {
     assert!(errors[0].contains("gone [2J [1;1Hhere"), "{}", ended.err);
     let moves = |c: char| c.is_control() && c != '\n';
     assert!(!ended.err.contains(moves), "{:?}", ended.err);
+}
+
+#[test]
+fn a_conversation_that_is_lost_is_a_warning() {
+    let model = Model::start(|_| Answer::Text("hello".to_owned()));
+    let launcher = Launcher::new(Credential::ApiKey, &model);
+    let args = [&HOST[..], &["builtin", "--prompt", "hi", "--group", "g"]].concat();
+    let first = launcher.run(&args);
+    assert_eq!(lines(&first, "warning: "), [""; 0], "{}", first.err);
+    fs::remove_dir_all(launcher.group("g").join("home")).unwrap();
+    let ended = launcher.run(&args);
+    assert_eq!(ended.out, "hello\n", "{}", ended.err);
+    let warnings = lines(&ended, "warning: ");
+    assert_eq!(warnings.len(), 1, "{}", ended.err);
+    assert!(warnings[0].contains("is lost"), "{}", ended.err);
 }
