@@ -147,16 +147,21 @@ impl Acp {
             link.tell(AgentEvent::Notice(text.to_owned())).await;
         }
         self.end(link).await?;
-        self.abandon(link).await;
-        Ok(())
+        if self.abandon(link).await {
+            return Ok(());
+        }
+        let text = "the agent was ended before it began to work on what it was sent";
+        Err(Failure::crash(text))
     }
 
-    /// Ends a cancelled turn that the agent has not ended.
-    async fn abandon(&mut self, link: &AgentLink) {
-        if let Some(prompt) = self.prompt.take() {
+    /// Ends a cancelled turn that the agent has not ended. False if the agent may
+    /// not have read its messages; they are still owed.
+    async fn abandon(&mut self, link: &AgentLink) -> bool {
+        if let Some(prompt) = self.prompt.take_if(|prompt| prompt.is_heard()) {
             let (end, messages) = prompt.abandon();
             self.end_turn(end, messages, link).await;
         }
+        self.prompt.is_none()
     }
 
     /// Begins a turn with all that waits, if none runs.
@@ -269,12 +274,8 @@ impl Acp {
             return Ok(());
         }
         // It was told to stop, and has; the next message starts it again.
-        if self
-            .prompt
-            .as_ref()
-            .is_some_and(|it| it.cancelled_at().is_some())
-        {
-            self.abandon(link).await;
+        let is_cancelled = |prompt: &Prompt| prompt.cancelled_at().is_some();
+        if self.prompt.as_ref().is_some_and(is_cancelled) && self.abandon(link).await {
             return Ok(());
         }
         Err(Failure::crash(self.peer.describe(report)))

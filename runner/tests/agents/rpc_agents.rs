@@ -12,6 +12,7 @@ crate::tests![
     what_is_said_while_it_works_is_answered_too,
     an_interrupt_ends_the_turn_and_keeps_the_conversation,
     an_agent_that_is_deaf_to_an_interrupt_is_replaced,
+    what_a_deaf_agent_may_not_have_read_is_still_owed,
     the_conversation_is_resumed_without_its_old_texts,
     a_forgotten_conversation_is_begun_anew_and_said,
     a_refused_key_is_an_error_of_that_kind,
@@ -148,6 +149,19 @@ fn an_agent_that_is_deaf_to_an_interrupt_is_replaced() {
         assert_eq!(group.received(), ["one", "two"]);
         assert_eq!(group.input_files(".taken"), [""; 0]);
     }
+}
+
+fn what_a_deaf_agent_may_not_have_read_is_still_owed() {
+    let group = Group::new();
+    group.message("two");
+    let run = group.run(&document(&group, "acp", "one", "deaf-from-the-start"));
+    eventually("the turn", || group.received() == ["one\ntwo"]);
+    group.input_file("9-interrupt.json", &json!({"type": "interrupt"}));
+    let record = run.record();
+    assert_eq!(record.details.error_kind, Some(ErrorKind::Crash));
+    assert_eq!(run.exit().0, 1);
+    let (record, _) = group.run_once(&document(&group, "acp", "three", "polite"));
+    assert_eq!(record.result.as_deref(), Some("Reply to: three\ntwo"));
 }
 
 fn the_conversation_is_resumed_without_its_old_texts() {

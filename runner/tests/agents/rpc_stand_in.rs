@@ -124,7 +124,11 @@ impl StandIn {
             },
             // Deaf to everything, as long as its input is open.
             "late" => return Some(self.end_late(id)),
-            "deaf" if texts.contains(&"one".to_owned()) => return Some(self.be_deaf()),
+            "deaf" if texts.contains(&"one".to_owned()) => {
+                self.chunk("on my way");
+                return Some(self.be_deaf());
+            }
+            "deaf-from-the-start" => return Some(self.be_deaf()),
             "asks" => self.ask(),
             "result-first" => self.end_another_turn(),
             "flood" => flood(),

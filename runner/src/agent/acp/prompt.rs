@@ -40,6 +40,8 @@ pub(super) struct Prompt {
     /// Whether the answer was cut at the output limit.
     is_cut: bool,
     is_idle: bool,
+    /// Whether the agent has shown that it works on it.
+    is_heard: bool,
     /// Why the turn has failed, when the agent told it beside its protocol.
     cause: Option<Failure>,
     /// Why the agent was told to stop, when that was our choice.
@@ -69,6 +71,7 @@ impl Prompt {
             overflows: 0,
             is_cut: false,
             is_idle: false,
+            is_heard: false,
             cause: None,
             given_up: None,
             cancelled_at: None,
@@ -94,6 +97,12 @@ impl Prompt {
         self.is_idle
     }
 
+    /// Whether the agent has shown that it works on it. If not, its messages may
+    /// never have been read.
+    pub(super) const fn is_heard(&self) -> bool {
+        self.is_heard
+    }
+
     /// Its end and its messages, when the agent does not end it.
     pub(super) fn abandon(self) -> (TurnEnd, Vec<UserMessage>) {
         let outcome = self.given_up.map_or(Outcome::Interrupted, Outcome::Failed);
@@ -102,6 +111,8 @@ impl Prompt {
 
     /// Takes what became of a model call: what the supervisor is to be told.
     pub(super) fn model_call(&mut self, call: ModelCall) -> Option<Activity> {
+        // An end may be that of the turn before.
+        self.is_heard |= call != ModelCall::Idle;
         match call {
             ModelCall::Busy => {
                 self.go_on();
@@ -200,7 +211,10 @@ impl Prompt {
     /// Takes a `session/update`: what the supervisor is to be told.
     pub(super) fn update(&mut self, update: &Value) -> Vec<Activity> {
         let text = |key: &str| update[key].as_str().unwrap_or_default().to_owned();
-        match update["sessionUpdate"].as_str().unwrap_or_default() {
+        let kind = update["sessionUpdate"].as_str().unwrap_or_default();
+        // Others are about the conversation, and come at any time.
+        self.is_heard |= kind.ends_with("_chunk") || kind.starts_with("tool_call");
+        match kind {
             "agent_message_chunk" => {
                 self.said.add(
                     update["messageId"].as_str(),
