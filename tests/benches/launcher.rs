@@ -17,9 +17,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use drawbridge_tests::launcher::events;
-use drawbridge_tests::serve::ends;
-use drawbridge_tests::{Answer, Credential, Launcher, Model, engine};
+use drawbridge_testkit::launcher::events;
+use drawbridge_testkit::serve::ends;
+use drawbridge_testkit::{Answer, Credential, Launcher, Model, engine};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 
-use drawbridge_tests::HEAP_SOCKET;
+use drawbridge_testkit::HEAP_SOCKET;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]

@@ -1,8 +1,8 @@
 //! What only Claude Code has: compaction with an archive, and versions with
 //! habits of their own.
 
-use drawbridge_tests::launcher::{events, files_below};
-use drawbridge_tests::{Answer, Model};
+use drawbridge_testkit::launcher::{events, files_below};
+use drawbridge_testkit::{Answer, Model};
 use serde_json::json;
 
 use crate::Test;

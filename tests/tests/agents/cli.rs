@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use drawbridge_runner::Abilities;
 use drawbridge_shared::protocol::AgentKind;
-use drawbridge_tests::launcher::Credential;
-use drawbridge_tests::{Answer, Launcher, Turn, Upstream, engine};
+use drawbridge_testkit::launcher::Credential;
+use drawbridge_testkit::{Answer, Launcher, Turn, Upstream, engine};
 use serde_json::{Value, json};
 
 const VERSIONS: &str = include_str!("../../../container/image/versions.toml");
@@ -221,13 +221,13 @@ impl Setting {
         self,
         launcher: &Launcher,
         others: &[&str],
-    ) -> drawbridge_tests::launcher::Run {
+    ) -> drawbridge_testkit::launcher::Run {
         let args = self.args(others);
         launcher.start(&args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Runs one message to the end, with the answer alone on standard output.
-    pub(crate) fn run(self, launcher: &Launcher, others: &[&str]) -> drawbridge_tests::Ended {
+    pub(crate) fn run(self, launcher: &Launcher, others: &[&str]) -> drawbridge_testkit::Ended {
         let args = self.args(others);
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         launcher.run(&[&["run"][..], &args].concat())

@@ -1,6 +1,6 @@
 //! What only Codex has: a login of its own.
 
-use drawbridge_tests::{Answer, Model};
+use drawbridge_testkit::{Answer, Model};
 
 use crate::Test;
 use crate::cli::{Setting, word};

@@ -2,8 +2,8 @@
 //! works.
 
 use drawbridge_shared::protocol::AgentKind;
-use drawbridge_tests::launcher::{Run, answers, events};
-use drawbridge_tests::{Answer, Model, Piece};
+use drawbridge_testkit::launcher::{Run, answers, events};
+use drawbridge_testkit::{Answer, Model, Piece};
 
 use crate::Test;
 use crate::cli::Setting;

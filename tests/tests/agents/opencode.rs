@@ -1,7 +1,7 @@
 //! What only opencode has: a server of its own, and compaction after an answer.
 
-use drawbridge_tests::launcher::{answers, events};
-use drawbridge_tests::{Answer, Model};
+use drawbridge_testkit::launcher::{answers, events};
+use drawbridge_testkit::{Answer, Model};
 
 use crate::Test;
 use crate::cli::{Setting, word};

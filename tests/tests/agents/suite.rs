@@ -1,7 +1,7 @@
 //! Conversations that every agent has to have.
 
-use drawbridge_tests::launcher::answers;
-use drawbridge_tests::{Answer, Gate, Model, Piece};
+use drawbridge_testkit::launcher::answers;
+use drawbridge_testkit::{Answer, Gate, Model, Piece};
 
 use crate::Test;
 use crate::cli::{Setting, word};
@@ -59,7 +59,7 @@ fn follow_up_while_busy(setting: Setting) {
     gate.wait_for_arrival();
     run.send("banana");
     let taken = launcher.group("g").join("ipc/input/.taken");
-    let is_taken = || !drawbridge_tests::launcher::files_below(&taken).is_empty();
+    let is_taken = || !drawbridge_testkit::launcher::files_below(&taken).is_empty();
     let is_known = || {
         let mut requests = model.requests().into_iter();
         requests.any(|request| request.text().contains("banana"))
@@ -67,7 +67,7 @@ fn follow_up_while_busy(setting: Setting) {
     // While the turn is open, the model is asked with it at once, or the agent
     // keeps it for later and has not confirmed it.
     let joins = setting.cli.abilities().joins_turns;
-    drawbridge_tests::eventually("the follow-up to be taken", || {
+    drawbridge_testkit::eventually("the follow-up to be taken", || {
         (if joins { is_known() } else { is_taken() }).then_some(())
     });
     assert_eq!(is_known(), joins);
@@ -88,8 +88,8 @@ fn follow_up_while_busy(setting: Setting) {
         }),
         "one conversation"
     );
-    drawbridge_tests::eventually("the receipt", || {
-        drawbridge_tests::launcher::files_below(&taken)
+    drawbridge_testkit::eventually("the receipt", || {
+        drawbridge_testkit::launcher::files_below(&taken)
             .is_empty()
             .then_some(())
     });
@@ -166,7 +166,7 @@ fn what_it_cannot_do_is_said(setting: Setting) {
     let ended = run.finish();
     assert_eq!(ended.code, 0, "{}", ended.err);
     let archives = launcher.group("g").join("workspace/conversations");
-    let archives = drawbridge_tests::launcher::files_below(&archives);
+    let archives = drawbridge_testkit::launcher::files_below(&archives);
     assert_eq!(
         !archives.is_empty(),
         abilities.archives,

@@ -1,6 +1,6 @@
 //! The tools of the container and of the host, called by the model.
 
-use drawbridge_tests::{Answer, Model};
+use drawbridge_testkit::{Answer, Model};
 use serde_json::{Value, json};
 
 use crate::Test;

@@ -1,6 +1,6 @@
 //! Whole conversations, in every combination of network and credential.
 
-use drawbridge_tests::{Answer, Gate, Launcher, Model, Piece};
+use drawbridge_testkit::{Answer, Gate, Launcher, Model, Piece};
 
 use crate::{Setting, Test};
 
@@ -71,8 +71,8 @@ fn follow_up_while_busy(setting: Setting) {
     run.send("banana");
     // The message is in the agent's hands before the first answer is complete.
     let input = launcher.state();
-    drawbridge_tests::eventually("the follow-up to be handed over", || {
-        let files = drawbridge_tests::launcher::files_below(&input);
+    drawbridge_testkit::eventually("the follow-up to be handed over", || {
+        let files = drawbridge_testkit::launcher::files_below(&input);
         let is_waiting = |file: &std::path::PathBuf| {
             file.parent()
                 .is_some_and(|folder| folder.ends_with("input"))

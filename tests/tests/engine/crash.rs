@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use drawbridge_tests::engine::{Container, HostProcess};
-use drawbridge_tests::launcher::{Run, errors, files_below};
-use drawbridge_tests::{Answer, Gate, Launcher, Model, Piece, Upstream, eventually};
+use drawbridge_testkit::engine::{Container, HostProcess};
+use drawbridge_testkit::launcher::{Run, errors, files_below};
+use drawbridge_testkit::{Answer, Gate, Launcher, Model, Piece, Upstream, eventually};
 use rustix::process::Signal;
 
 use crate::{Agent, Setting, Test};

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use drawbridge_tests::{Answer, Launcher, Model, Program, program_path};
+use drawbridge_testkit::{Answer, Launcher, Model, Program, program_path};
 use serde_json::Value;
 
 use crate::{Setting, Test};

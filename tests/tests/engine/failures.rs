@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use drawbridge_tests::launcher::{answers, errors};
-use drawbridge_tests::{Answer, Launcher, Model, Piece};
+use drawbridge_testkit::launcher::{answers, errors};
+use drawbridge_testkit::{Answer, Launcher, Model, Piece};
 
 use crate::{Setting, Test};
 

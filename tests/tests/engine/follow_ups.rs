@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use drawbridge_tests::engine::HostProcess;
-use drawbridge_tests::launcher::files_below;
-use drawbridge_tests::{Answer, Gate, Launcher, Model, Piece, Upstream};
+use drawbridge_testkit::engine::HostProcess;
+use drawbridge_testkit::launcher::files_below;
+use drawbridge_testkit::{Answer, Gate, Launcher, Model, Piece, Upstream};
 use serde_json::json;
 
 use crate::{Setting, Test};
@@ -38,7 +38,7 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
     dying_turn.wait_for_arrival();
     burst(&input, 100..120);
     let taken = input.join(".taken");
-    drawbridge_tests::eventually("the busy agent to be given more", || {
+    drawbridge_testkit::eventually("the busy agent to be given more", || {
         (!numbers_in(&taken).is_empty()).then_some(())
     });
     let processes = launcher.container().processes();
@@ -58,7 +58,7 @@ fn two_hundred_with_a_killed_runner(setting: Setting) {
     burst(&input, 150..180);
     let _ = run.wait_for_answers(1);
     burst(&input, 180..200);
-    drawbridge_tests::eventually("all files to be taken and confirmed", || {
+    drawbridge_testkit::eventually("all files to be taken and confirmed", || {
         numbers_in(&input).is_empty().then_some(())
     });
     run.send("the-last-word");

@@ -1,7 +1,7 @@
 //! Answers and tools that try to break or forge the records.
 
-use drawbridge_tests::launcher::{answers, errors};
-use drawbridge_tests::{Answer, Launcher, Model, Piece};
+use drawbridge_testkit::launcher::{answers, errors};
+use drawbridge_testkit::{Answer, Launcher, Model, Piece};
 
 use crate::{Setting, Test};
 

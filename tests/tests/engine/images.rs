@@ -1,7 +1,7 @@
 //! What the images and the demo promise, whatever the agent.
 
-use drawbridge_tests::engine::docker_ok;
-use drawbridge_tests::{Answer, Launcher, Model};
+use drawbridge_testkit::engine::docker_ok;
+use drawbridge_testkit::{Answer, Launcher, Model};
 
 use crate::{Agent, Setting, Test};
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use drawbridge_tests::launcher::events;
-use drawbridge_tests::{Answer, Launcher, Model, Program, Upstream};
+use drawbridge_testkit::launcher::events;
+use drawbridge_testkit::{Answer, Launcher, Model, Program, Upstream};
 
 use crate::{Setting, Test};
 

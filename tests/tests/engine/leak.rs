@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use drawbridge_tests::engine::{HostProcess, docker_ok};
-use drawbridge_tests::launcher::Credential;
-use drawbridge_tests::{Answer, Canary, Gate, Launcher, Model, Piece};
+use drawbridge_testkit::engine::{HostProcess, docker_ok};
+use drawbridge_testkit::launcher::Credential;
+use drawbridge_testkit::{Answer, Canary, Gate, Launcher, Model, Piece};
 
 use crate::{Agent, Setting, Test};
 
@@ -96,13 +96,13 @@ fn search(setting: Setting, canary: &Canary, launcher: &Launcher) -> String {
 }
 
 fn logs(container: &str) -> String {
-    let ended = drawbridge_tests::engine::docker(&["logs", container]);
+    let ended = drawbridge_testkit::engine::docker(&["logs", container]);
     ended.out + &ended.err
 }
 
 fn the_upstream_saw_the_key_and_no_placeholder(
     credential: Credential,
-    model: &drawbridge_tests::Upstream,
+    model: &drawbridge_testkit::Upstream,
     environments: &str,
 ) {
     credential.assert_injected(model);

@@ -1,7 +1,7 @@
 //! Limits of a run that the kernel enforces.
 
-use drawbridge_tests::launcher::events;
-use drawbridge_tests::{Answer, Launcher, Model};
+use drawbridge_testkit::launcher::events;
+use drawbridge_testkit::{Answer, Launcher, Model};
 
 use crate::{Setting, Test};
 

@@ -4,9 +4,9 @@
 use std::fs;
 use std::process::Command;
 
-use drawbridge_tests::engine::docker_ok;
-use drawbridge_tests::program::Ended;
-use drawbridge_tests::{Answer, Launcher, Model, Program, eventually};
+use drawbridge_testkit::engine::docker_ok;
+use drawbridge_testkit::program::Ended;
+use drawbridge_testkit::{Answer, Launcher, Model, Program, eventually};
 use rustix::process::Signal;
 use tempfile::TempDir;
 

@@ -27,8 +27,8 @@ mod serve;
 
 use std::process::ExitCode;
 
-use drawbridge_tests::launcher::Credential;
-use drawbridge_tests::{engine, requirement};
+use drawbridge_testkit::launcher::Credential;
+use drawbridge_testkit::{engine, requirement};
 use libtest_mimic::{Arguments, Trial};
 
 /// What a test runs in.

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use drawbridge_tests::engine::docker;
-use drawbridge_tests::nanoclaw::{Project, check, records};
-use drawbridge_tests::{Answer, FAKE_KEY, Model, Program, Upstream, program_path};
+use drawbridge_testkit::engine::docker;
+use drawbridge_testkit::nanoclaw::{Project, check, records};
+use drawbridge_testkit::{Answer, FAKE_KEY, Model, Program, Upstream, program_path};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

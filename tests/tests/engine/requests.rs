@@ -1,7 +1,7 @@
 //! What the agent's tools ask of the host arrives, and the answer goes back.
 
-use drawbridge_tests::launcher::answers;
-use drawbridge_tests::{Answer, Launcher, Model};
+use drawbridge_testkit::launcher::answers;
+use drawbridge_testkit::{Answer, Launcher, Model};
 use serde_json::{Value, json};
 
 use crate::{Setting, Test};
@@ -12,7 +12,7 @@ pub(crate) const BY_SHELL: &[Test] = &[("a_request_from_a_shell", a_request_from
 pub(crate) const BY_TOOL: &[Test] = &[("a_message_and_a_question", a_message_and_a_question)];
 
 fn requests(out: &str) -> Vec<Value> {
-    let events = drawbridge_tests::launcher::events(out);
+    let events = drawbridge_testkit::launcher::events(out);
     events
         .into_iter()
         .filter(|event| event["type"] == "request")

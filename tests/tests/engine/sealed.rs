@@ -1,6 +1,6 @@
 //! A sealed container reaches the proxy's socket and nothing else.
 
-use drawbridge_tests::{Answer, Launcher, Model};
+use drawbridge_testkit::{Answer, Launcher, Model};
 
 use crate::{Agent, Setting, Test};
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drawbridge_tests::engine::Container;
-use drawbridge_tests::{Answer, Gate, Launcher, Model, Piece, Program, Serve, eventually};
+use drawbridge_testkit::engine::Container;
+use drawbridge_testkit::{Answer, Gate, Launcher, Model, Piece, Program, Serve, eventually};
 
 use crate::{Setting, Test};
 
@@ -29,7 +29,7 @@ fn busy<'a>(launcher: &'a Launcher, setting: Setting, gate: &Gate, more: &[&str]
     serve
 }
 
-fn held_model(gate: &Gate) -> drawbridge_tests::Upstream {
+fn held_model(gate: &Gate) -> drawbridge_testkit::Upstream {
     let held = gate.clone();
     Model::start(move |turn| {
         let is_first = turn.news().contains("go");

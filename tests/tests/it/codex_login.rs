@@ -1,6 +1,6 @@
 //! A subscription login of Codex: its upstream has other paths than the API.
 
-use drawbridge_tests::{Credential, Launcher, Upstream};
+use drawbridge_testkit::{Credential, Launcher, Upstream};
 use serde_json::json;
 
 /// Stands in for Codex: at its first word it sends one request, to the base URL

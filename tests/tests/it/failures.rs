@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use drawbridge_tests::engine::HostProcess;
-use drawbridge_tests::{
+use drawbridge_testkit::engine::HostProcess;
+use drawbridge_testkit::{
     Answer, Credential, Ended, Gate, Launcher, Model, Piece, Program, Upstream,
 };
 use rustix::process::{Pid, Signal, kill_process};

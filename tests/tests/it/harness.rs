@@ -6,7 +6,7 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use drawbridge_tests::{Canary, FAKE_KEY, Program, Upstream};
+use drawbridge_testkit::{Canary, FAKE_KEY, Program, Upstream};
 
 #[test]
 fn the_canary_is_found_in_every_form_and_at_every_alignment() {
@@ -48,7 +48,7 @@ fn a_dropped_program_is_killed_with_its_children() {
     let program = Program::start(Command::new("sh").args(["-c", "sleep 1000 & echo $!; wait"]));
     let child = program.wait_for_out("its child", |out| out.trim().parse::<u32>().ok());
     drop(program);
-    drawbridge_tests::eventually("the child's end", || {
+    drawbridge_testkit::eventually("the child's end", || {
         (!std::path::Path::new(&format!("/proc/{child}/cwd")).is_symlink()).then_some(())
     });
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use drawbridge_tests::engine::HostProcess;
-use drawbridge_tests::launcher::{answers, errors, events};
-use drawbridge_tests::{
+use drawbridge_testkit::engine::HostProcess;
+use drawbridge_testkit::launcher::{answers, errors, events};
+use drawbridge_testkit::{
     Answer, Canary, Credential, FAKE_KEY, Gate, Launcher, Model, Piece, Program, Upstream,
     program_path,
 };

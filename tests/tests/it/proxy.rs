@@ -6,8 +6,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use drawbridge_tests::client::Client;
-use drawbridge_tests::{Canary, Ended, FAKE_KEY, FAKE_OAUTH, Program, Upstream, program_path};
+use drawbridge_testkit::client::Client;
+use drawbridge_testkit::{Canary, Ended, FAKE_KEY, FAKE_OAUTH, Program, Upstream, program_path};
 use rustix::process::Signal;
 use serde_json::json;
 use tempfile::TempDir;
@@ -64,7 +64,7 @@ impl Proxy {
         Self::start(upstream, &key, &["--client-auth", "placeholder"])
     }
 
-    fn post(&self, headers: &str) -> drawbridge_tests::client::Response {
+    fn post(&self, headers: &str) -> drawbridge_testkit::client::Response {
         Client::ask(
             self.address,
             "POST",
@@ -218,7 +218,7 @@ fn an_upstream_that_cannot_be_reached_is_a_502_in_the_providers_shape() {
     let upstream = says_ok();
     let proxy = Proxy::with_key(&upstream);
     drop(upstream);
-    let response = drawbridge_tests::eventually("the upstream's end", || {
+    let response = drawbridge_testkit::eventually("the upstream's end", || {
         let response = proxy.post(PLACEHOLDER);
         (response.status != 200).then_some(response)
     });
@@ -322,7 +322,7 @@ fn a_dotenv_in_the_working_directory_is_read() {
         &socket.display().to_string(),
     ];
     let program = Program::start(&mut command(&folder, &[], &args));
-    drawbridge_tests::eventually("the socket", || socket.exists().then_some(()));
+    drawbridge_testkit::eventually("the socket", || socket.exists().then_some(()));
     let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     let text = "POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: placeholder\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
     std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drawbridge_tests::engine::HostProcess;
-use drawbridge_tests::{Ended, Program, eventually, nanoclaw, program_path};
+use drawbridge_testkit::engine::HostProcess;
+use drawbridge_testkit::{Ended, Program, eventually, nanoclaw, program_path};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -6,8 +6,8 @@ mod shutdown;
 
 use std::fs;
 
-use drawbridge_tests::launcher::events;
-use drawbridge_tests::{Answer, Credential, Launcher, Model, Program, Upstream, program_path};
+use drawbridge_testkit::launcher::events;
+use drawbridge_testkit::{Answer, Credential, Launcher, Model, Program, Upstream, program_path};
 use serde_json::{Value, json};
 
 pub(crate) const SHELL: [&str; 6] = [
@@ -390,7 +390,7 @@ fn an_agent_that_hides_its_traces_is_not_repeated() {
         let deeds = fs::read_to_string(launcher.group("a").join("workspace/deeds"));
         deeds.unwrap_or_default().lines().count()
     };
-    drawbridge_tests::eventually("the second agent", || (deeds() == 2).then_some(()));
+    drawbridge_testkit::eventually("the second agent", || (deeds() == 2).then_some(()));
     serve.kill();
     let serve = launcher.serve(&SHELL);
     let dead = serve.wait_for(id, "dead");

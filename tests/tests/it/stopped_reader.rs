@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::{Child, Stdio};
 
-use drawbridge_tests::{Answer, Credential, Launcher, Model, eventually};
+use drawbridge_testkit::{Answer, Credential, Launcher, Model, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// More than a pipe and the launcher's own queue hold.

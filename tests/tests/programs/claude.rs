@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use drawbridge_tests::{Answer, FAKE_OAUTH, Model, Piece, Program, Upstream};
+use drawbridge_testkit::{Answer, FAKE_OAUTH, Model, Piece, Program, Upstream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -219,7 +219,7 @@ fn each_failure_is_told_and_the_next_turn_works() {
         "[proxy.deadlines]\nfirst-byte = \"2s\"\n[[route]]\npreset = \"anthropic\"\nupstream = \"{}\"\n",
         upstream.url()
     );
-    let key = [("ANTHROPIC_API_KEY", drawbridge_tests::FAKE_KEY)];
+    let key = [("ANTHROPIC_API_KEY", drawbridge_testkit::FAKE_KEY)];
     let proxy = Proxy::start(&configuration, &key);
     let mut conversation = Conversation::start(&proxy, "ANTHROPIC_API_KEY");
     for status in ["401", "403", "429", "529"] {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use drawbridge_tests::git::GitServer;
-use drawbridge_tests::{Canary, Ended, FAKE_KEY, Program, requirement};
+use drawbridge_testkit::git::GitServer;
+use drawbridge_testkit::{Canary, Ended, FAKE_KEY, Program, requirement};
 
 use crate::Test;
 use crate::proxy::Proxy;
@@ -62,7 +62,7 @@ fn git_clones_and_pushes() {
     assert_eq!(fs::read(work.join("second/noise")).unwrap(), noise);
 
     let requests = server.upstream.requests();
-    let is_chunked = |r: &drawbridge_tests::Request| {
+    let is_chunked = |r: &drawbridge_testkit::Request| {
         r.header("transfer-encoding").is_some() && r.target.ends_with("git-receive-pack")
     };
     assert!(requests.iter().any(is_chunked), "the push was not streamed");

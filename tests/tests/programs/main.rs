@@ -12,7 +12,7 @@ mod soak;
 
 use std::process::ExitCode;
 
-use drawbridge_tests::requirement;
+use drawbridge_testkit::requirement;
 use libtest_mimic::{Arguments, Trial};
 
 /// A test and its name.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drawbridge_tests::{Program, program_path};
+use drawbridge_testkit::{Program, program_path};
 use serde_json::Value;
 use tempfile::TempDir;
 

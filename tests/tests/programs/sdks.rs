@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use drawbridge_tests::requirement;
-use drawbridge_tests::{Answer, Exchange, FAKE_KEY, Model, Program, Request, Upstream};
+use drawbridge_testkit::requirement;
+use drawbridge_testkit::{Answer, Exchange, FAKE_KEY, Model, Program, Request, Upstream};
 use serde_json::{Value, json};
 
 use crate::Test;

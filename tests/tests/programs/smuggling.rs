@@ -9,8 +9,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 
-use drawbridge_tests::peers::Peer;
-use drawbridge_tests::{FAKE_KEY, PATIENCE, Upstream, requirement};
+use drawbridge_testkit::peers::Peer;
+use drawbridge_testkit::{FAKE_KEY, PATIENCE, Upstream, requirement};
 
 use crate::Test;
 use crate::cases::{self, Case};

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use drawbridge_tests::{Canary, HEAP_SOCKET, PATIENCE, eventually};
+use drawbridge_testkit::{Canary, HEAP_SOCKET, PATIENCE, eventually};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

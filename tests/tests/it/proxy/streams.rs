@@ -1,7 +1,7 @@
 //! Event streams: passed on as they come, and ended when either side ends.
 
-use drawbridge_tests::client::{Client, request};
-use drawbridge_tests::{Gate, Upstream};
+use drawbridge_testkit::client::{Client, request};
+use drawbridge_testkit::{Gate, Upstream};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -105,7 +105,7 @@ fn a_stream_in_flight_is_finished_before_the_proxy_ends() {
     ));
     client.read_until("ping").unwrap();
     proxy.program.signal(Signal::TERM);
-    drawbridge_tests::eventually("the port to be closed", || {
+    drawbridge_testkit::eventually("the port to be closed", || {
         std::net::TcpStream::connect(proxy.address)
             .is_err()
             .then_some(())

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use drawbridge_tests::launcher::events;
-use drawbridge_tests::serve::ends;
+use drawbridge_testkit::launcher::events;
+use drawbridge_testkit::serve::ends;
 use serde_json::json;
 
 use super::{SHELL, launcher};
@@ -113,7 +113,7 @@ fn an_agent_at_work_is_stopped_and_not_started_again_unasked() {
         let group = format!("to-be-{expected}");
         let id = serve.submit(&["--group", &group], "x", script);
         let seen = launcher.group(&group).join("workspace/seen");
-        drawbridge_tests::eventually("the agent", || seen.exists().then_some(()));
+        drawbridge_testkit::eventually("the agent", || seen.exists().then_some(()));
         serve.kill();
         let serve = launcher.serve(&args);
         let _ = serve.wait_for(id, expected);

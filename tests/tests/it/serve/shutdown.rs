@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use drawbridge_tests::{Launcher, Serve};
+use drawbridge_testkit::{Launcher, Serve};
 use rustix::process::Signal;
 
 use super::{SHELL, launcher};
@@ -26,7 +26,7 @@ fn busy<'a>(launcher: &'a Launcher, args: &[&str]) -> (Serve<'a>, Vec<i64>) {
     }
     for n in 0..RUNS {
         let heartbeat = launcher.group(&format!("g{n}")).join("ipc/heartbeat.json");
-        drawbridge_tests::eventually("the agent", || heartbeat.exists().then_some(()));
+        drawbridge_testkit::eventually("the agent", || heartbeat.exists().then_some(()));
     }
     (serve, live)
 }

@@ -133,7 +133,7 @@ impl Launcher {
     /// The documentation shows no such route.
     #[must_use]
     pub fn log_in_to_codex(&self) -> (String, &'static str) {
-        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/credentials.md");
+        let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/credentials.md");
         let text = fs::read_to_string(documents).unwrap();
         let (_, section) = text.split_once("### Codex's login\n").unwrap();
         let route = section.split("```").nth(1).unwrap();

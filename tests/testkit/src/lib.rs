@@ -1,4 +1,4 @@
-//! Stand-ins and helpers for tests of Drawbridge's programs.
+//! Fakes and drivers for tests of Drawbridge's programs.
 //!
 //! Tests use what a user can see: command lines, sockets, standard streams and
 //! files. They never sleep to wait; [`wait::eventually`] and the waiting methods
