@@ -9,9 +9,11 @@
 pub mod chain;
 pub mod env;
 pub mod exit;
+pub mod file;
 pub mod ids;
 pub mod ipc;
 pub mod json;
 pub mod marker;
 pub mod period;
+pub mod privacy;
 pub mod protocol;

@@ -1,15 +1,14 @@
 //! Taking messages out of a folder without losing one.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{Mode, OFlags};
-
-use super::{CLOSE, HostMessage, MAX_MESSAGE_BYTES, REJECTED, TAKEN, write_atomic};
+use super::{CLOSE, HostMessage, MAX_MESSAGE_BYTES, REJECTED, TAKEN};
+use crate::file::{open_regular, write_atomic};
 use crate::ids::RunId;
 use crate::json;
 
@@ -272,15 +271,10 @@ fn read_message(path: &Path) -> Result<HostMessage, String> {
 
 /// Reads a file that the agent may have put there: no link, no pipe, no flood.
 fn read_regular_file(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
-    // NONBLOCK, so that opening a pipe does not wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File = rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|error| format!("cannot be opened: {error}"))?
-        .into();
-    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if !is_file {
-        return Err("not a regular file".to_owned());
-    }
+    let file = open_regular(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => error.to_string(),
+        _ => format!("cannot be opened: {error}"),
+    })?;
     let mut bytes = Vec::new();
     file.take(max_bytes + 1)
         .read_to_end(&mut bytes)

@@ -5,13 +5,13 @@
 //! agent and is not yet confirmed, `.rejected` holds what could not be read,
 //! each with the reason beside it. Nothing is deleted before it is confirmed.
 
+pub use crate::file::{replace_atomic, write_atomic};
+
 mod answer;
-mod atomic;
 mod folder;
 mod message;
 
 pub use answer::Answer;
-pub use atomic::{replace_atomic, write_atomic};
 pub use folder::{CloseRequest, InputFolder, Pending, Refusal, TakeError, TakenFile};
 pub use message::{Attachment, HostMessage, message_file_name};
 

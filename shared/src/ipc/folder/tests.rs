@@ -1,5 +1,7 @@
 //! Behaviour of the input folder, also when the other side misbehaves.
 
+use rustix::fs::Mode;
+
 use super::*;
 
 struct Ipc {
