@@ -4,14 +4,13 @@
 //! Names and layout are NanoClaw's, except that an older archive is never
 //! overwritten.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use drawbridge_shared::file::open_regular;
 use drawbridge_shared::json;
 use jiff::Zoned;
 use jiff::tz::TimeZone;
-use rustix::fs::{Mode, OFlags};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
@@ -141,16 +140,6 @@ fn persist(mut file: NamedTempFile, folder: &Path, name: &str) -> io::Result<Pat
         }
     }
     Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// Opens a file that the agent may have put there: no link and no pipe.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    Ok(file)
 }
 
 /// Reads the next line into `line`; one that is too long is left empty.

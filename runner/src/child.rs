@@ -4,7 +4,6 @@
 //! three pipes drained at all times, and is reaped. No buffer here grows
 //! without a bound and no wait lacks a deadline.
 
-mod lines;
 mod stderr;
 
 use std::collections::VecDeque;
@@ -14,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use drawbridge_io::lines::{Line, LineReader};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-pub(crate) use lines::{Line, LineReader};
 use stderr::StderrTail;
 
 use crate::SelfCommand;

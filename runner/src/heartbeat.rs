@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drawbridge_shared::file::{Access, Durability, Replacement};
 use drawbridge_shared::ipc::HEARTBEAT;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -85,13 +86,7 @@ impl Heartbeat {
 
     /// Unlike a message it need not survive a crash, so it is not synced.
     fn replace(&self, content: &Content<'_>) -> io::Result<()> {
-        let folder = self.path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".")
-            .suffix(".tmp")
-            .tempfile_in(folder)?;
-        serde_json::to_writer(&mut file, content)?;
-        file.persist(&self.path)?;
-        Ok(())
+        let content = serde_json::to_vec(content)?;
+        Replacement::prepare(&self.path, Access::Private)?.write(&content, Durability::Unsynced)
     }
 }

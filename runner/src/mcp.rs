@@ -9,7 +9,6 @@
 mod group_file;
 mod outbox;
 mod params;
-mod request;
 mod schedule;
 mod tasks;
 
@@ -19,6 +18,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use drawbridge_shared::exit::Exit;
+use drawbridge_shared::protocol::{AgentRequest, Claims};
+use jiff::Timestamp;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use tokio::runtime;
@@ -27,10 +28,9 @@ use crate::cli::McpArgs;
 use group_file::GroupFile;
 use outbox::{Delivery, Outbox, task_id};
 use params::{
-    ContextMode, FileParams, GroupParams, MessageParams, QuestionParams, ScheduleParams,
-    TaskParams, UpdateParams,
+    FileParams, GroupParams, MessageParams, QuestionParams, ScheduleParams, TaskParams,
+    UpdateParams,
 };
-use request::{Request, TaskRef, timestamp};
 pub use schedule::ScheduleType;
 
 /// How long a user has to answer when the agent does not say.
@@ -99,7 +99,7 @@ impl Server {
 
     /// Sends a request; `done` is what the agent reads when the host accepts it
     /// without a word of its own.
-    async fn request(&self, request: Request, done: &str) -> Reply {
+    async fn request(&self, request: AgentRequest, done: &str) -> Reply {
         match self.outbox.send(&request).await.map_err(unwritable)? {
             Delivery::Accepted(text) => Ok(text.unwrap_or_else(|| done.to_owned())),
             Delivery::Refused(reason) => Err(format!("The host refused: {reason}")),
@@ -107,12 +107,19 @@ impl Server {
         }
     }
 
-    fn task_ref(&self, task_id: String) -> TaskRef {
-        TaskRef {
-            task_id,
-            group_folder: self.group_folder.clone(),
-            is_main: self.is_main,
-            timestamp: timestamp(),
+    /// The claims of a message, a file or a question.
+    fn sender(&self) -> Claims {
+        Claims {
+            group_folder: Some(self.group_folder.clone()),
+            ..now()
+        }
+    }
+
+    /// The claims of a request about a task.
+    fn task_owner(&self) -> Claims {
+        Claims {
+            is_main: Some(self.is_main),
+            ..self.sender()
         }
     }
 
@@ -121,6 +128,14 @@ impl Server {
         let tasks = tasks::read(&self.ipc).unwrap_or_default();
         let task = tasks.iter().find(|task| task.id == task_id)?;
         ScheduleType::parse(&task.schedule_type)
+    }
+}
+
+/// The present, as JavaScript's `toISOString` writes it.
+fn now() -> Claims {
+    Claims {
+        timestamp: Some(format!("{:.3}", Timestamp::now())),
+        ..Claims::default()
     }
 }
 
@@ -146,12 +161,11 @@ impl Server {
         if params.text.trim().is_empty() {
             return Err("The text is empty; there is nothing to send.".to_owned());
         }
-        let request = Request::Message {
+        let request = AgentRequest::Message {
             chat_jid: self.chat_jid.clone(),
             text: params.text,
             sender: params.sender.filter(|sender| !sender.is_empty()),
-            group_folder: self.group_folder.clone(),
-            timestamp: timestamp(),
+            claims: self.sender(),
         };
         self.request(request, "Message sent.").await
     }
@@ -163,13 +177,12 @@ impl Server {
             .path
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
-        let request = Request::File {
+        let request = AgentRequest::File {
             chat_jid: self.chat_jid.clone(),
             filename: params.filename.or(own_name).unwrap_or_default(),
             path: file.path.to_string_lossy().into_owned(),
             text: params.text,
-            group_folder: self.group_folder.clone(),
-            timestamp: timestamp(),
+            claims: self.sender(),
         };
         self.request(request, "File sent.").await
     }
@@ -192,13 +205,12 @@ impl Server {
                 "timeout_seconds must be 1 to {MAX_QUESTION_TIMEOUT}."
             ));
         }
-        let request = Request::AskUser {
+        let request = AgentRequest::AskUser {
             chat_jid: self.chat_jid.clone(),
             question: params.question,
             options: params.options,
             timeout_seconds: seconds,
-            group_folder: self.group_folder.clone(),
-            timestamp: timestamp(),
+            claims: self.sender(),
         };
         let deadline = Duration::from_secs(seconds);
         let delivery = self
@@ -223,19 +235,18 @@ impl Server {
         let task_id = task_id();
         let (kind, value) = (params.schedule_type.name(), params.schedule_value);
         let done = format!("Task {task_id} scheduled: {kind} - {value}");
-        let request = Request::ScheduleTask {
-            task_id: task_id.clone(),
+        let request = AgentRequest::ScheduleTask {
+            task_id: Some(task_id.clone()),
             prompt: params.prompt,
             script: params.script.filter(|script| !script.is_empty()),
-            schedule_type: kind,
+            schedule_type: kind.to_owned(),
             schedule_value: value,
-            context_mode: match params.context_mode {
-                ContextMode::Group => "group",
-                ContextMode::Isolated => "isolated",
-            },
+            context_mode: params.context_mode.into(),
             target_jid: target.unwrap_or_else(|| self.chat_jid.clone()),
-            created_by: self.group_folder.clone(),
-            timestamp: timestamp(),
+            claims: Claims {
+                created_by: Some(self.group_folder.clone()),
+                ..now()
+            },
         };
         let reply = self.request(request, &done).await?;
         Ok(if reply.contains(&task_id) {
@@ -263,22 +274,31 @@ impl Server {
     #[tool(description = "Pause a scheduled task. It does not run until it is resumed.")]
     async fn pause_task(&self, Parameters(params): Parameters<TaskParams>) -> Reply {
         let done = format!("Task {} paused.", params.task_id);
-        self.request(Request::PauseTask(self.task_ref(params.task_id)), &done)
-            .await
+        let request = AgentRequest::PauseTask {
+            task_id: params.task_id,
+            claims: self.task_owner(),
+        };
+        self.request(request, &done).await
     }
 
     #[tool(description = "Resume a paused task.")]
     async fn resume_task(&self, Parameters(params): Parameters<TaskParams>) -> Reply {
         let done = format!("Task {} resumed.", params.task_id);
-        self.request(Request::ResumeTask(self.task_ref(params.task_id)), &done)
-            .await
+        let request = AgentRequest::ResumeTask {
+            task_id: params.task_id,
+            claims: self.task_owner(),
+        };
+        self.request(request, &done).await
     }
 
     #[tool(description = "Cancel and delete a scheduled task.")]
     async fn cancel_task(&self, Parameters(params): Parameters<TaskParams>) -> Reply {
         let done = format!("Task {} cancelled.", params.task_id);
-        self.request(Request::CancelTask(self.task_ref(params.task_id)), &done)
-            .await
+        let request = AgentRequest::CancelTask {
+            task_id: params.task_id,
+            claims: self.task_owner(),
+        };
+        self.request(request, &done).await
     }
 
     #[tool(description = "Change a scheduled task. Only the given fields change.")]
@@ -297,11 +317,12 @@ impl Server {
             (None, None) => {}
         }
         let done = format!("Task {} updated.", params.task_id);
-        let request = Request::UpdateTask {
-            task: self.task_ref(params.task_id),
+        let request = AgentRequest::UpdateTask {
+            task_id: params.task_id,
+            claims: self.task_owner(),
             prompt: params.prompt,
             script: params.script,
-            schedule_type: params.schedule_type.map(ScheduleType::name),
+            schedule_type: params.schedule_type.map(|kind| kind.name().to_owned()),
             schedule_value: params.schedule_value,
         };
         self.request(request, &done).await
@@ -318,13 +339,14 @@ impl Server {
             return Err(error.to_string());
         }
         let done = format!("Group \"{}\" registered.", params.name);
-        let request = Request::RegisterGroup {
+        let request = AgentRequest::RegisterGroup {
             jid: params.jid,
             name: params.name,
             folder: params.folder,
             trigger: params.trigger,
             requires_trigger: params.requires_trigger,
-            timestamp: timestamp(),
+            container_config: None,
+            claims: now(),
         };
         self.request(request, &done).await
     }

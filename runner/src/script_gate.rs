@@ -8,6 +8,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use drawbridge_io::lines::Line;
 use drawbridge_shared::json::from_slice_lossy;
 use drawbridge_shared::protocol::{RunInput, RunPaths};
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use tempfile::NamedTempFile;
 use tokio::time::timeout;
 
 use crate::SelfCommand;
-use crate::child::{ChildEvent, ChildSpec, ExitReport, Line, LineChild, StopLadder};
+use crate::child::{ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder};
 use crate::shell::Shell;
 
 /// How long a script may run.
@@ -131,7 +132,7 @@ async fn read_last_line(child: &mut LineChild) -> Option<(Vec<u8>, ExitReport)> 
     loop {
         match child.next().await {
             ChildEvent::Exited(report) => return Some((last, report)),
-            ChildEvent::Line(Line::TooLong(_)) => return None,
+            ChildEvent::Line(Line::TooLong { .. }) => return None,
             ChildEvent::Line(Line::Whole(line)) => {
                 total += line.len() + 1;
                 if total > OUTPUT_LIMIT {

@@ -5,15 +5,17 @@
 //! [`Conversation`], and what it decides is done before the next one is taken.
 
 mod records;
-mod signals;
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::{Duration, SystemTime};
 
+use drawbridge_io::signals::Signals;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{ErrorKind, RecordKind, RunInput, RunRecord};
 use tokio::runtime;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
@@ -30,7 +32,6 @@ use crate::setup::{self, Beginning, Setup};
 use crate::tied::{self, DeathSignal};
 use crate::watchdog::{Alarm, Watchdog};
 use records::Records;
-use signals::StopSignals;
 
 /// How long a stopped agent may take to end; less than what the outer process
 /// grants us.
@@ -56,9 +57,19 @@ pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
     exit
 }
 
+/// Listens for the signals that ask for the end of the run.
+fn listen_for_stop() -> io::Result<Signals> {
+    Signals::listen(&[
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ])
+}
+
 async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
     // Before anything can end the run, so that no signal is missed.
-    let mut signals = match StopSignals::listen() {
+    let mut signals = match listen_for_stop() {
         Ok(signals) => signals,
         Err(error) => {
             let text = format!("cannot listen for signals: {error}");
@@ -68,7 +79,7 @@ async fn run(self_command: &SelfCommand, started: SystemTime) -> Exit {
     };
     let read = tokio::select! {
         read = input::read() => read,
-        () = signals.next() => return stopped(&Output::new(None, false)).await,
+        _ = signals.next() => return stopped(&Output::new(None, false)).await,
     };
     let input = match read {
         Ok(input) => input,
@@ -90,11 +101,11 @@ async fn converse(
     input: RunInput,
     started: SystemTime,
     output: Output,
-    mut signals: StopSignals,
+    mut signals: Signals,
 ) -> Exit {
     let prepared = tokio::select! {
         prepared = setup::prepare(self_command, input, started) => prepared,
-        () = signals.next() => return stopped(&output).await,
+        _ = signals.next() => return stopped(&output).await,
     };
     match prepared {
         Ok(Beginning::Run(setup)) => {
@@ -143,7 +154,7 @@ struct Supervisor {
     agent: Option<Agent>,
     /// What to tell the agent when it has room.
     outbox: VecDeque<AgentCommand>,
-    signals: StopSignals,
+    signals: Signals,
     watchdog: Watchdog,
     heartbeat: Heartbeat,
     /// The host has asked for the end.
@@ -154,7 +165,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(mut setup: Setup, output: Output, signals: StopSignals) -> (Self, Vec<Effect>) {
+    fn new(mut setup: Setup, output: Output, signals: Signals) -> (Self, Vec<Effect>) {
         let now = Instant::now();
         let (prompt, requests) = setup.inbox.join_to(setup.prompt);
         let (conversation, mut effects) = Conversation::begin(setup.resume, prompt);
@@ -201,7 +212,7 @@ impl Supervisor {
         let stop_deadline = self.stop_deadline;
         let watches = has_agent && self.conversation.is_awaited() && stop_deadline.is_none();
         tokio::select! {
-            () = self.signals.next() => self.conversation.stop(Stop::Signal),
+            _ = self.signals.next() => self.conversation.stop(Stop::Signal),
             event = next_event(&mut self.agent), if has_agent => match event {
                 Some(event) => self.agent_event(event).await,
                 None => self.agent_ended().await,
@@ -353,7 +364,7 @@ impl Supervisor {
 }
 
 /// The end of a run whose host does not listen.
-fn unread(error: &std::io::Error) -> Exit {
+fn unread(error: &io::Error) -> Exit {
     tracing::error!("the host does not read records: {error}");
     Exit::Infrastructure
 }

@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use drawbridge_shared::exit::Exit;
+use drawbridge_shared::privacy::not_dumpable;
 use rustix::process::Pid;
 
 use crate::SelfCommand;
@@ -135,20 +136,9 @@ fn prepare(args: &TiedArgs) -> Result<(), TieError> {
 /// # Errors
 /// The parent is already gone, or the system refused.
 pub(crate) fn guard(life: &LifeArgs, signal: DeathSignal) -> Result<(), TieError> {
-    forbid_inspection().map_err(TieError::Refused)?;
+    not_dumpable().map_err(TieError::Refused)?;
     life.parent
         .map_or(Ok(()), |parent| tie_to_parent(parent, signal))
-}
-
-/// Keeps other processes of the same user, the agent above all, from opening
-/// this process's memory and files under `/proc`.
-///
-/// # Errors
-/// The system refused.
-fn forbid_inspection() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
-    Ok(())
 }
 
 #[cfg(target_os = "linux")]

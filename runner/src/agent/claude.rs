@@ -18,6 +18,7 @@ mod wire;
 
 use std::time::Duration;
 
+use drawbridge_io::lines::Line;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ use super::{
     Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, MessageId, Outcome, TurnEnd,
     UserMessage,
 };
-use crate::child::{ChildEvent, Line, LineChild, StopLadder};
+use crate::child::{ChildEvent, LineChild, StopLadder};
 use answers::Answers;
 use receipts::Receipts;
 use wire::{Message, TurnResult};
@@ -190,7 +191,7 @@ impl Claude {
             // Anything else is not for us, for example a library's notice.
             Line::Whole(line) if line.first() == Some(&b'{') => line,
             Line::Whole(_) => return Ok(()),
-            Line::TooLong(length) => {
+            Line::TooLong { length, .. } => {
                 let text = format!("a line of {length} bytes from Claude Code was skipped");
                 link.tell(AgentEvent::Warning(text)).await;
                 return Ok(());

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use drawbridge_io::lines::Line;
 use drawbridge_shared::protocol::ErrorKind;
 
 use super::{AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, UserMessage};
-use crate::child::{ChildEvent, ChildSpec, ExitReport, Line, LineChild, StopLadder, program_name};
+use crate::child::{ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, program_name};
 
 /// Longest answer.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;

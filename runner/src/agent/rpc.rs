@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use drawbridge_io::lines::Line;
 use drawbridge_shared::json::from_slice_lossy;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::Failure;
 use crate::SelfCommand;
 use crate::child::{
-    ChildEvent, ChildSpec, ExitReport, Line, LineChild, StopLadder, Stopping, program_name,
+    ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, Stopping, program_name,
 };
 
 /// Notifications that are kept from before the conversation.
@@ -151,7 +152,7 @@ impl Peer {
         match event {
             ChildEvent::Exited(report) => Some(Incoming::Exited(report)),
             ChildEvent::Line(Line::Whole(line)) => parse(&line),
-            ChildEvent::Line(Line::TooLong(length)) => {
+            ChildEvent::Line(Line::TooLong { length, .. }) => {
                 tracing::warn!(
                     "{} wrote a line of {length} bytes; it is left out",
                     self.program

@@ -1,8 +1,8 @@
 //! The end of a child's standard error.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use drawbridge_io::tail::Tail;
 use tokio::io::AsyncReadExt;
 use tokio::process::ChildStderr;
 use tokio::task::JoinHandle;
@@ -14,13 +14,13 @@ const KEPT_BYTES: usize = 4 * 1024;
 /// Reads standard error to its end and keeps the last of it.
 #[derive(Debug)]
 pub(super) struct StderrTail {
-    tail: Arc<Mutex<VecDeque<u8>>>,
+    tail: Arc<Mutex<Tail>>,
     task: Option<JoinHandle<()>>,
 }
 
 impl StderrTail {
     pub(super) fn drain(stderr: Option<ChildStderr>) -> Self {
-        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let tail = Arc::new(Mutex::new(Tail::new(KEPT_BYTES)));
         let task = stderr.map(|stderr| tokio::spawn(keep_last(stderr, Arc::clone(&tail))));
         Self { tail, task }
     }
@@ -32,21 +32,17 @@ impl StderrTail {
         {
             task.abort();
         }
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(tail.make_contiguous())
-            .trim()
-            .to_owned()
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail.to_vec()).trim().to_owned()
     }
 }
 
-async fn keep_last(mut stderr: ChildStderr, tail: Arc<Mutex<VecDeque<u8>>>) {
+async fn keep_last(mut stderr: ChildStderr, tail: Arc<Mutex<Tail>>) {
     let mut buffer = vec![0; KEPT_BYTES];
     while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
         let text = String::from_utf8_lossy(&buffer[..length]);
         tracing::debug!(target: "agent", "{}", text.trim_end());
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend(&buffer[..length]);
-        let excess = tail.len().saturating_sub(KEPT_BYTES);
-        tail.drain(..excess);
+        tail.push(&buffer[..length]);
     }
 }

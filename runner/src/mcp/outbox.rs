@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use drawbridge_shared::ipc::{ANSWERS, Answer, write_atomic};
+use drawbridge_shared::file::{open_regular, write_atomic};
+use drawbridge_shared::ipc::{ANSWERS, Answer};
 use drawbridge_shared::json::from_slice_lossy;
-use rustix::fs::{Mode, OFlags};
+use drawbridge_shared::protocol::AgentRequest;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::request::Request;
 use crate::watch::FolderWatch;
 
 /// How long a host that answers may take to accept or refuse a request.
@@ -49,14 +49,14 @@ impl Outbox {
     }
 
     /// Hands a request over, and waits for acceptance if the host tells.
-    pub(super) async fn send(&self, request: &Request) -> io::Result<Delivery> {
+    pub(super) async fn send(&self, request: &AgentRequest) -> io::Result<Delivery> {
         self.send_and_wait(request, ACCEPT_DEADLINE).await
     }
 
     /// Hands a request over, and waits for an answer up to `deadline`.
     pub(super) async fn send_and_wait(
         &self,
-        request: &Request,
+        request: &AgentRequest,
         deadline: Duration,
     ) -> io::Result<Delivery> {
         let name = file_name();
@@ -98,10 +98,10 @@ async fn wait_for(path: &Path, mut watch: FolderWatch) -> Delivery {
 }
 
 fn read_answer(path: &Path) -> io::Result<Answer> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let mut bytes = Vec::new();
-    file.take(MAX_ANSWER_BYTES).read_to_end(&mut bytes)?;
+    open_regular(path)?
+        .take(MAX_ANSWER_BYTES)
+        .read_to_end(&mut bytes)?;
     Ok(from_slice_lossy(&bytes)?)
 }
 

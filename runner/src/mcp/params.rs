@@ -1,5 +1,6 @@
 //! Parameters of the tools. The comments are what the model reads about them.
 
+use drawbridge_shared::protocol;
 use rmcp::schemars::{self, JsonSchema};
 use serde::Deserialize;
 
@@ -43,6 +44,15 @@ pub(super) enum ContextMode {
     #[default]
     Group,
     Isolated,
+}
+
+impl From<ContextMode> for protocol::ContextMode {
+    fn from(mode: ContextMode) -> Self {
+        match mode {
+            ContextMode::Group => Self::Group,
+            ContextMode::Isolated => Self::Isolated,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use drawbridge_shared::file::write_atomic;
 use drawbridge_shared::ids::AgentSessionId;
-use drawbridge_shared::ipc::write_atomic;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::json;
 

@@ -13,20 +13,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http_body_util::{BodyDataStream, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
+use drawbridge_io::http::{Body, Client};
+use drawbridge_io::lines::{Line, LineReader};
+use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_stream::StreamExt;
-use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::child::{Line, LineReader};
 pub(super) use model_call::ModelCall;
 
 /// How long the server may take to begin its events; it listens before the
@@ -113,7 +109,7 @@ impl Server {
         let (sender, receiver) = mpsc::channel(EVENTS);
         let session = session.to_owned();
         let reader = tokio::spawn(async move {
-            if let Err(error) = events.read(&session, &sender).await {
+            if let Err(error) = read(events, &session, &sender).await {
                 tracing::debug!("opencode's events have ended: {error}");
             }
         });
@@ -123,27 +119,19 @@ impl Server {
         })
     }
 
-    async fn events(&self) -> Result<EventStream, WatchError> {
+    async fn events(&self) -> Result<Body, WatchError> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            // The same error reaches whoever reads the response.
-            let _ = connection.await;
-        }));
         let login = BASE64.encode(format!("{USER}:{}", self.password));
         // Those of all folders: it knows a folder by its exact spelling.
         let request = Request::get("/global/event")
             .header(HOST, format!("{}:{}", Ipv4Addr::LOCALHOST, self.port))
             .header(AUTHORIZATION, format!("Basic {login}"))
-            .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
+            .body(Full::<Bytes>::default())?;
+        let response = Client::new(stream).await?.send(request).await?;
         if response.status() != StatusCode::OK {
             return Err(WatchError::Refused(response.status()));
         }
-        Ok(EventStream {
-            body: response.into_body(),
-            _connection: connection,
-        })
+        Ok(response.into_body())
     }
 }
 
@@ -154,24 +142,16 @@ impl ModelCalls {
     }
 }
 
-struct EventStream {
-    body: Incoming,
-    _connection: AbortOnDropHandle<()>,
-}
-
-impl EventStream {
-    /// Passes on what is about model calls, until either end is gone.
-    async fn read(self, session: &str, calls: &mpsc::Sender<ModelCall>) -> io::Result<()> {
-        let body = BodyDataStream::new(self.body).map(|piece| piece.map_err(io::Error::other));
-        let mut lines = LineReader::new(StreamReader::new(body), MAX_EVENT_BYTES);
-        while let Some(line) = lines.next().await? {
-            let Line::Whole(line) = line else { continue };
-            if let Some(call) = ModelCall::parse(&line, session)
-                && calls.send(call).await.is_err()
-            {
-                break;
-            }
+/// Passes on the events about model calls, until either end is gone.
+async fn read(events: Body, session: &str, calls: &mpsc::Sender<ModelCall>) -> io::Result<()> {
+    let mut lines = LineReader::new(events.into_reader(), MAX_EVENT_BYTES);
+    while let Some(line) = lines.next().await? {
+        let Line::Whole(line) = line else { continue };
+        if let Some(call) = ModelCall::parse(&line, session)
+            && calls.send(call).await.is_err()
+        {
+            break;
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -5,20 +5,17 @@ mod call_error;
 use std::time::Duration;
 
 use bytes::Bytes;
+use drawbridge_io::http::{self, Body};
 use drawbridge_shared::env;
 use drawbridge_shared::protocol::{AuthMode, ErrorKind};
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1;
+use http_body_util::Full;
 use hyper::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::Events;
 use super::reply::{Reply, ReplyReader};
@@ -129,7 +126,7 @@ impl Client {
     }
 
     async fn attempt(&self, body: Bytes) -> Result<Reply, CallError> {
-        let (response, _connection) = self.send(body).await?;
+        let response = self.send(body).await?;
         if response.status() == StatusCode::OK {
             self.read_reply(response.into_body()).await
         } else {
@@ -137,26 +134,18 @@ impl Client {
         }
     }
 
-    /// Sends the request on a connection of its own; the connection lives as
-    /// long as the returned handle.
-    async fn send(
-        &self,
-        body: Bytes,
-    ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), CallError> {
+    /// Sends the request on a connection of its own.
+    async fn send(&self, body: Bytes) -> Result<Response<Body>, CallError> {
         let connect = timeout(self.deadlines.connect, TcpStream::connect(&self.authority)).await;
         let stream = connect
             .map_err(|_| stalled("accepted no connection", self.deadlines.connect))?
             .map_err(CallError::Connect)?;
         stream.set_nodelay(true).map_err(CallError::Connect)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            // The same error reaches whoever reads the response.
-            let _ = connection.await;
-        }));
-        let response = timeout(self.deadlines.head, sender.send_request(self.head(body)?))
+        let mut client = http::Client::new(stream).await?;
+        let response = timeout(self.deadlines.head, client.send(self.head(body)?))
             .await
             .map_err(|_| stalled("did not answer", self.deadlines.head))??;
-        Ok((response, connection))
+        Ok(response)
     }
 
     fn head(&self, body: Bytes) -> Result<Request<Full<Bytes>>, CallError> {
@@ -177,7 +166,7 @@ impl Client {
             .map_err(CallError::Request)
     }
 
-    async fn read_reply(&self, mut body: Incoming) -> Result<Reply, CallError> {
+    async fn read_reply(&self, mut body: Body) -> Result<Reply, CallError> {
         let mut reader = ReplyReader::default();
         while let Some(piece) = self.next_piece(&mut body).await? {
             if reader.feed(&piece)? {
@@ -187,7 +176,7 @@ impl Client {
         Ok(reader.finish()?)
     }
 
-    async fn read_error(&self, response: Response<Incoming>) -> CallError {
+    async fn read_error(&self, response: Response<Body>) -> CallError {
         let (head, mut body) = response.into_parts();
         let mut bytes = Vec::new();
         while bytes.len() < MAX_ERROR_BYTES {
@@ -200,22 +189,11 @@ impl Client {
         CallError::from_answer(head.status, &head.headers, &bytes)
     }
 
-    async fn next_piece(&self, body: &mut Incoming) -> Result<Option<Bytes>, CallError> {
-        while !body.is_end_stream() {
-            let frame = timeout(self.deadlines.idle, body.frame())
-                .await
-                .map_err(|_| stalled("stopped in mid-answer", self.deadlines.idle))?;
-            match frame {
-                None => break,
-                // Trailers say nothing here.
-                Some(frame) => {
-                    if let Ok(piece) = frame?.into_data() {
-                        return Ok(Some(piece));
-                    }
-                }
-            }
-        }
-        Ok(None)
+    async fn next_piece(&self, body: &mut Body) -> Result<Option<Bytes>, CallError> {
+        let piece = timeout(self.deadlines.idle, body.next())
+            .await
+            .map_err(|_| stalled("stopped in mid-answer", self.deadlines.idle))?;
+        Ok(piece?)
     }
 }
 

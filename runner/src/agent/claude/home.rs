@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use drawbridge_shared::file::write_atomic;
 use drawbridge_shared::ids::AgentSessionId;
-use drawbridge_shared::ipc::write_atomic;
 
 use tokio::task::spawn_blocking;
 

@@ -1,6 +1,6 @@
 //! The beginning and the end of a long output.
 
-use std::collections::VecDeque;
+use drawbridge_io::tail::Tail;
 
 /// Bytes kept from the beginning.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -8,11 +8,19 @@ const HEAD_BYTES: usize = 8 * 1024;
 const TAIL_BYTES: usize = 24 * 1024;
 
 /// Output of any length in bounded memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct HeadAndTail {
     head: Vec<u8>,
-    tail: VecDeque<u8>,
-    left_out: u64,
+    tail: Tail,
+}
+
+impl Default for HeadAndTail {
+    fn default() -> Self {
+        Self {
+            head: Vec::new(),
+            tail: Tail::new(TAIL_BYTES),
+        }
+    }
 }
 
 impl HeadAndTail {
@@ -20,17 +28,14 @@ impl HeadAndTail {
         let room = HEAD_BYTES - self.head.len();
         let (head, rest) = bytes.split_at(room.min(bytes.len()));
         self.head.extend_from_slice(head);
-        self.tail.extend(rest);
-        let excess = self.tail.len().saturating_sub(TAIL_BYTES);
-        self.tail.drain(..excess);
-        self.left_out += excess as u64;
+        self.tail.push(rest);
     }
 
     /// The output as the model reads it; how the command ended comes last, when
     /// it did not end well or said nothing.
     pub(super) fn describe(&self, ending: &str, is_success: bool) -> String {
-        let tail: Vec<u8> = self.tail.iter().copied().collect();
-        let mut text = if self.left_out == 0 {
+        let tail = self.tail.to_vec();
+        let mut text = if self.tail.dropped() == 0 {
             let whole = [self.head.as_slice(), &tail].concat();
             String::from_utf8_lossy(&whole).into_owned()
         } else {
@@ -38,7 +43,10 @@ impl HeadAndTail {
                 String::from_utf8_lossy(&self.head),
                 String::from_utf8_lossy(&tail),
             );
-            format!("{head}\n[... {} bytes left out ...]\n{tail}", self.left_out)
+            format!(
+                "{head}\n[... {} bytes left out ...]\n{tail}",
+                self.tail.dropped()
+            )
         };
         if !is_success || text.trim().is_empty() {
             if !text.is_empty() && !text.ends_with('\n') {
