@@ -46,10 +46,17 @@ fn main() -> ExitCode {
     if args.next().as_deref() == Some("stand-in") {
         return agent::main(&args.collect::<Vec<_>>());
     }
-    let name = "chaos_loses_no_message_and_hangs_no_run";
-    let trial = Trial::test(name, chaos_loses_no_message_and_hangs_no_run);
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trials = TESTS.iter().map(|(name, test)| Trial::test(*name, *test));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
+
+/// A test and its name.
+type Test = (&'static str, fn() -> Result<(), Failed>);
+
+const TESTS: &[Test] = &[(
+    "chaos_loses_no_message_and_hangs_no_run",
+    chaos_loses_no_message_and_hangs_no_run,
+)];
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

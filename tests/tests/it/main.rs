@@ -8,6 +8,7 @@ mod failures;
 mod harness;
 mod launcher;
 mod proxy;
+mod registered;
 mod rules;
 mod runner;
 mod serve;

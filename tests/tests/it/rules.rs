@@ -15,7 +15,7 @@ pub(crate) fn root() -> PathBuf {
         .to_owned()
 }
 
-fn cargo(args: &[&str]) -> String {
+pub(crate) fn cargo(args: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO"));
     let ended = Program::run(
         command
@@ -155,7 +155,7 @@ fn files_stay_under_500_lines() {
     }
 }
 
-pub(crate) fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {
