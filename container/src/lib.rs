@@ -4,42 +4,25 @@
 //! functions from a `RunSpec` to an argument list; only `process` starts
 //! anything.
 
-mod backlog;
 mod cli;
-mod commands;
 mod config;
-mod conversation;
-mod credentials;
-mod dead_letter;
 mod demo;
 mod doctor;
+mod engine;
 mod error;
 mod events;
-mod follow_ups;
+mod fake_api;
 mod image;
-mod interrupt;
-mod ipc;
-mod launch;
-mod lines;
 mod mounts;
-mod orphans;
-mod output;
-mod paint;
 mod process;
-mod progress;
-mod queue;
-mod retry;
-mod runtime;
-mod sandbox;
+mod requests;
+mod run;
 mod serve;
 mod spec;
-mod standin;
 mod state;
-mod store;
-mod submission;
+mod terminal;
 
 use std::ffi::OsString;
-use std::future::Future;
 use std::io::IsTerminal;
 
 use clap::Parser;
@@ -47,11 +30,10 @@ use drawbridge_runner::SelfCommand;
 use drawbridge_shared::exit::Exit;
 use tracing_subscriber::EnvFilter;
 
-use cli::{Cli, Command};
-use error::{Context, Error, Result};
-
-/// The hidden subcommand behind which the runner's command line is.
-const AGENT_RUNNER: &str = "agent-runner";
+use cli::Cli;
+use engine::sandbox;
+use process::AGENT_RUNNER;
+use terminal::{output, usage};
 
 /// Runs the program with `args`, of which the first is the program's name.
 pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -66,44 +48,13 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return cli::report(&error),
+        Err(error) => return usage::report(&error),
     };
     log_to_stderr();
-    let done = match cli.command {
-        Command::Run(args) => commands::run(&args),
-        Command::Demo(args) => demo::command(&args),
-        Command::BuildImage(args) => image::command(&args),
-        Command::Doctor(args) => doctor::command(&args),
-        Command::Serve(args) => serve::command(*args),
-        Command::Submit(args) => serve::submit(&args),
-        Command::Send(args) => serve::send(&args),
-        Command::List(args) => serve::list(&args),
-        Command::Events(args) => serve::events(&args),
-        Command::Close(args) => serve::close(&args),
-        Command::Interrupt(args) => serve::interrupt(&args),
-        Command::DeadLetter { command } => dead_letter::command(&command),
-        Command::Clean => commands::clean(),
-        Command::Config { command } => config::command(&command),
-    };
-    done.unwrap_or_else(|error| {
+    cli.command.run().unwrap_or_else(|error| {
         output::error(&error);
         error.exit()
     })
-}
-
-/// Runs async work to its end on this thread.
-///
-/// One thread is on purpose: a child process that is tied to its parent is tied
-/// to the thread that started it, and this one lives as long as the program.
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context(|| Error::infrastructure("cannot start the event loop"))?;
-    let done = runtime.block_on(work);
-    // A read of the terminal may still be waiting; it must not hold us up.
-    runtime.shutdown_background();
-    done
 }
 
 fn log_to_stderr() {

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 
 /// Where a setting is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Address {
+pub(crate) enum Address {
     /// `[run]`
     Run(Key),
     /// `[agent.NAME]`
@@ -23,7 +23,7 @@ pub(super) enum Address {
 
 impl Address {
     /// Reads `KEY`, `run.KEY`, `agent.NAME.KEY` or `serve.KEY`.
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let found = match *text.split('.').collect::<Vec<_>>() {
             [key] | ["run", key] => run_key(key, |_| true).map(Self::Run),
             ["agent", agent, key] => parse_named(agent)
@@ -46,7 +46,7 @@ impl Address {
         })
     }
 
-    pub(super) const fn key(self) -> &'static str {
+    pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Run(key) | Self::Agent(_, key) => key.name(),
             Self::Serve(key) => key.name(),
@@ -78,7 +78,7 @@ fn run_key(name: &str, is_meant: fn(Key) -> bool) -> Option<Key> {
 
 /// The text with the value at its place. Comments stay, those beside the old
 /// value too.
-pub(super) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<String> {
+pub(crate) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<String> {
     let mut document = read(path, text)?;
     let mut table: &mut dyn TableLike = document.as_table_mut();
     let tables = at.tables();
@@ -110,7 +110,7 @@ pub(super) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<S
 
 /// The text without the value, and without the comments right above and beside
 /// it; `None` when it is not there. What is no setting can be removed where it is.
-pub(super) fn unset(path: &Path, text: &str, key: &str) -> Result<Option<String>> {
+pub(crate) fn unset(path: &Path, text: &str, key: &str) -> Result<Option<String>> {
     let known = Address::parse(key);
     let place = match &known {
         Ok(at) => Some((at.tables(), at.key())),

@@ -3,7 +3,7 @@
 use drawbridge_shared::env::ANTHROPIC_API_KEY;
 
 use super::script::LookAround;
-use crate::standin::Received;
+use crate::fake_api::Received;
 
 /// What was observed.
 #[derive(Clone, Debug)]

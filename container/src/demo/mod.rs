@@ -14,17 +14,18 @@ use drawbridge_shared::protocol::{AgentKind, RunRecord};
 use tokio::sync::mpsc;
 
 use crate::config::{Key, NetworkChoice, RunSettings, SandboxChoice, default_image};
+use crate::engine::orphans;
+use crate::engine::sandbox;
+use crate::engine::{Engine, Facts, Runtime};
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener, channel};
-use crate::follow_ups::{FollowUp, Source};
-use crate::launch::{Request, launch};
-use crate::output::data_line;
-use crate::paint::Paint;
-use crate::runtime::{Engine, Facts, Runtime};
-use crate::sandbox;
-use crate::standin::StandIn;
+use crate::fake_api::StandIn;
+use crate::process::block_on;
+use crate::run::follow_ups::{FollowUp, Source};
+use crate::run::{Request, launch};
 use crate::state::State;
-use crate::{block_on, orphans};
+use crate::terminal::colour::Paint;
+use crate::terminal::output::data_line;
 use facts::{Observed, mask};
 use script::LookAround;
 
@@ -273,7 +274,7 @@ impl Story {
         );
     }
 
-    fn show_upstream(self, received: &[crate::standin::Received]) {
+    fn show_upstream(self, received: &[crate::fake_api::Received]) {
         data_line("");
         self.line("model API", "received:");
         for request in received {

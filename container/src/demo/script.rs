@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::standin::{Received, Reply};
+use crate::fake_api::{Received, Reply};
 
 /// What the person asks first.
 pub(crate) const QUESTION: &str = "Look around: which key do you hold, and what can you reach?";

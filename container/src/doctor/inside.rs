@@ -4,9 +4,9 @@ use drawbridge_runner::probe::{Attempt, Report};
 
 use super::check::{Check, Place, Status};
 use crate::config::{NetworkChoice, RunSettings, SandboxChoice};
-use crate::runtime::BRIDGE_PREFIX;
+use crate::engine::BRIDGE_PREFIX;
+use crate::fake_api::Received;
 use crate::spec::{HOME, IPC, WORKSPACE};
-use crate::standin::Received;
 
 /// Limits are compared in the kernel's pages.
 const PAGE: u64 = 4096;

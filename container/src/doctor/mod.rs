@@ -11,18 +11,18 @@ use drawbridge_runner::probe::Report;
 use drawbridge_shared::exit::Exit;
 use serde_json::json;
 
-use crate::cli::SettingArgs;
-use crate::config::RunSettings;
+use crate::config::{RunSettings, SettingArgs, settle};
+use crate::engine::Runtime;
+use crate::engine::orphans;
 use crate::error::{Context, Error, Result};
 use crate::events::channel;
-use crate::launch::{Request, launch};
-use crate::output::data_line;
-use crate::paint::Paint;
-use crate::progress::Progress;
-use crate::runtime::Runtime;
-use crate::standin::{Received, Reply, StandIn};
+use crate::fake_api::{Received, Reply, StandIn};
+use crate::process::block_on;
+use crate::run::{Request, launch};
 use crate::state::State;
-use crate::{block_on, commands, orphans};
+use crate::terminal::colour::Paint;
+use crate::terminal::output::data_line;
+use crate::terminal::progress::Progress;
 use check::{Check, Place, Status};
 use peer::Peer;
 
@@ -45,7 +45,7 @@ pub(crate) struct DoctorArgs {
 
 /// `drawbridge doctor`.
 pub(crate) fn command(args: &DoctorArgs) -> Result<Exit> {
-    let (settings, credential) = commands::settle(&args.settings)?;
+    let (settings, credential) = settle(&args.settings)?;
     let checks = block_on(async {
         let progress = Progress::new();
         let state = State::open()?;

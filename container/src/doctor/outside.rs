@@ -10,10 +10,10 @@ use tokio::net::TcpListener;
 
 use super::check::{Check, Place, Status};
 use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
+use crate::engine::sandbox;
+use crate::engine::{Engine, Runtime};
 use crate::error::{Context, Error, Result};
 use crate::image::versions::Versions;
-use crate::runtime::{Engine, Runtime};
-use crate::sandbox;
 use crate::state::State;
 
 /// Looks at everything, and returns the runtime when one can be used.

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::config::RunSettings;
+use crate::engine::{Engine, Facts, Runtime};
 use crate::error::{Context, Error, Result};
-use crate::runtime::{Engine, Facts, Runtime};
 use crate::state::{RunFolder, State};
 
 /// The port on which it accepts connections.

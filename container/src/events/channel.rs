@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::{Event, Reporter};
-use crate::backlog::Backlog;
+use crate::terminal::backpressure::Backlog;
 
 /// An event, and what it looks like to callers.
 #[derive(Debug)]

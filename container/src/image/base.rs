@@ -3,7 +3,7 @@
 use super::builder::Builder;
 use super::stage::Context;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::terminal::progress::Progress;
 
 /// Succeeds in a base that needs nothing added.
 const HAS_TOOLS: &str = "command -v git && command -v rg && command -v curl \

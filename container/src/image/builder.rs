@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::stage::Context;
 use super::tool;
+use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
 use crate::process::{Argv, Captured, capture};
-use crate::progress::Progress;
-use crate::runtime::Engine;
 use crate::spec::ImageRef;
+use crate::terminal::progress::Progress;
 
 /// A question to the engine is answered at once, or the engine hangs.
 const ANSWER: Duration = Duration::from_secs(30);

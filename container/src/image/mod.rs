@@ -17,12 +17,14 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::protocol::AgentKind;
 
 use crate::config::default_image;
+use crate::engine::Engine;
+use crate::engine::orphans;
 use crate::error::{Error, Result};
-use crate::progress::Progress;
-use crate::runtime::Engine;
+use crate::process::block_on;
 use crate::spec::ImageRef;
 use crate::state::State;
-use crate::{block_on, orphans, output};
+use crate::terminal::output;
+use crate::terminal::progress::Progress;
 
 use builder::Builder;
 use package::Package;

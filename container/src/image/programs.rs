@@ -14,8 +14,8 @@ use super::versions::Versions;
 use super::{BuildArgs, tool};
 use crate::error::{Context as _, Error, Result};
 use crate::process::{Argv, capture};
-use crate::progress::Progress;
 use crate::state::State;
+use crate::terminal::progress::Progress;
 
 /// A full build with link-time optimisation, or a download of 170 MB.
 const LONG: Duration = Duration::from_secs(30 * 60);

@@ -8,9 +8,9 @@ use super::builder::Builder;
 use crate::config::{Key, RunSettings};
 use crate::error::{Error, Result};
 use crate::events::channel;
-use crate::launch::{Request, launch};
+use crate::fake_api::{Reply, StandIn};
+use crate::run::{Request, launch};
 use crate::spec::ImageRef;
-use crate::standin::{Reply, StandIn};
 use crate::state::State;
 
 const FAKE_KEY: &str = "sk-ant-fake-SMOKE-TEST-0123456789";

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::error::{Context, Error, Result};
-use crate::progress::Progress;
+use crate::terminal::progress::Progress;
 
 const MAX_LINE_BYTES: usize = 400;
 const MAX_LINES: usize = 30;

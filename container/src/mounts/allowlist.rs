@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::expand_home;
 use super::names::Names;
+use super::request::expand_home;
 use crate::error::{Context, Error, Result};
 
 /// Name of the file in the user's configuration folder.

@@ -152,6 +152,14 @@ impl fmt::Display for MountRequest {
     }
 }
 
+/// The path with a leading `~` replaced.
+pub(super) fn expand_home(path: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    match path.strip_prefix("~") {
+        Ok(rest) => home.map(|home| home.join(rest)),
+        Err(_) => Some(path.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

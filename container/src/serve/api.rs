@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::hub::Hub;
-use crate::commands;
+use super::prepare::require_runnable;
 use crate::error::{Context, Error, Result};
-use crate::follow_ups::FollowUp;
-use crate::ipc::Reply;
-use crate::retry::RetryPolicy;
-use crate::store::{Filter, Store};
-use crate::submission::{Stage, Submission, SubmissionId};
+use crate::requests::Reply;
+use crate::run::follow_ups::FollowUp;
+use crate::serve::retry::RetryPolicy;
+use crate::serve::store::{Filter, Store};
+use crate::serve::submission::{Stage, Submission, SubmissionId};
 
 /// A command: an object with one key, its name.
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,7 +183,7 @@ fn to_value(value: impl Serialize) -> Result<Value> {
 async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Value> {
     let submission = Submission::parse(input)?;
     // What could never start is refused now, while somebody listens.
-    commands::require_runnable(&submission, &hub.setup, &hub.state)?;
+    require_runnable(&submission, &hub.setup, &hub.state)?;
     accept(hub, input.to_owned(), &submission).await
 }
 
@@ -198,7 +198,7 @@ async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Resul
     let store = &hub.store;
     let recorded = store.submit(input, submission, max_attempts.get()).await?;
     if recorded.is_new {
-        hub.enqueue(crate::store::Waiting {
+        hub.enqueue(crate::serve::store::Waiting {
             id: recorded.id,
             group: submission.group.clone(),
             kind: submission.kind,

@@ -13,13 +13,13 @@ use tokio::time::sleep;
 
 use super::delivery::deliver;
 use super::hub::{Hub, Live};
-use crate::commands;
+use super::prepare::request_of;
 use crate::error::{Error, Result};
 use crate::events::{Event, Told, channel};
-use crate::follow_ups::{FollowUp, Source};
-use crate::launch::{Request, launch};
-use crate::retry::{Class, Failure, look_first};
-use crate::submission::{Submission, SubmissionId};
+use crate::run::follow_ups::{FollowUp, Source};
+use crate::run::{Request, launch};
+use crate::serve::retry::{Class, Failure, look_first};
+use crate::serve::submission::{Submission, SubmissionId};
 
 /// Pause before a follow-up is tried again that could not be handed over, as when
 /// the disk is full for a moment.
@@ -59,7 +59,7 @@ impl Attempt {
             Ok(submission) => submission,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
-        let request = match commands::request_of(&submission, &self.hub.setup) {
+        let request = match request_of(&submission, &self.hub.setup) {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
@@ -210,10 +210,10 @@ mod tests {
 
     use super::super::settings::Setup;
     use super::*;
-    use crate::cli::SettingArgs;
     use crate::config::ServeSettings;
+    use crate::config::SettingArgs;
+    use crate::serve::store::Store;
     use crate::state::{Group, State};
-    use crate::store::Store;
 
     /// Neither its first file nor its first way to the agent works out.
     async fn take_the_third_try(

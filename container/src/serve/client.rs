@@ -13,13 +13,13 @@ use serde_json::value::RawValue;
 use super::api::Command;
 use super::connection::Client;
 use super::stream::Wanted;
-use crate::cli::SettingArgs;
-use crate::config::{Key, TypedSettings};
+use crate::config::{Key, SettingArgs, TypedSettings};
 use crate::error::{Context, Error, Result};
-use crate::follow_ups::read_prompt;
 use crate::mounts::MountRequest;
-use crate::submission::{Kind, Stage, Submission, SubmissionId};
-use crate::{block_on, output};
+use crate::process::block_on;
+use crate::run::follow_ups::read_prompt;
+use crate::serve::submission::{Kind, Stage, Submission, SubmissionId};
+use crate::terminal::output;
 
 /// Arguments of `drawbridge submit`.
 #[derive(Debug, Args)]

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use super::hub::Hub;
 use crate::error::Result;
-use crate::follow_ups::FollowUp;
+use crate::run::follow_ups::FollowUp;
+use crate::serve::store::WaitingFollowUp;
+use crate::serve::submission::SubmissionId;
 use crate::state::Outbox;
-use crate::store::WaitingFollowUp;
-use crate::submission::SubmissionId;
 
 /// The run takes nothing any more, or nothing can be read or written.
 #[derive(Debug)]

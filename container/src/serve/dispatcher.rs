@@ -11,12 +11,13 @@ use tokio::time::{sleep, sleep_until, timeout};
 use super::attempt::{Attempt, Observed};
 use super::delivery;
 use super::hub::{Hub, Leftover, Live};
+use crate::engine::orphans;
 use crate::error::{Error, Result};
-use crate::interrupt::Interrupts;
-use crate::retry::{Failure, Next};
-use crate::store::{Claim, Ending, Waiting, now_ms};
-use crate::submission::{Kind, SubmissionId};
-use crate::{orphans, output};
+use crate::process::interrupt::Interrupts;
+use crate::serve::retry::{Failure, Next};
+use crate::serve::store::{Claim, Ending, Waiting, now_ms};
+use crate::serve::submission::{Kind, SubmissionId};
+use crate::terminal::output;
 
 /// Pause before looking again whether a group is free that another program
 /// holds, or whether a run is gone that could not be ended.

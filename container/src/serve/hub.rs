@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::Setup;
 use crate::error::{Error, Result};
-use crate::follow_ups::FollowUp;
-use crate::queue::Queue;
-use crate::retry::remaining;
+use crate::run::follow_ups::FollowUp;
+use crate::serve::queue::Queue;
+use crate::serve::retry::remaining;
+use crate::serve::store::{Store, Waiting, now_ms};
+use crate::serve::submission::SubmissionId;
 use crate::state::State;
-use crate::store::{Store, Waiting, now_ms};
-use crate::submission::SubmissionId;
 
 /// How long a write is tried again while the disk is full or broken.
 const STORE_PATIENCE: Duration = Duration::from_secs(600);
@@ -162,11 +162,11 @@ impl Hub {
         match (before, trouble) {
             (None, Some(_)) => {
                 if let Some(error) = error {
-                    crate::output::error(error);
+                    crate::terminal::output::error(error);
                 }
             }
             (Some(_), None) => {
-                crate::output::note("the queue can be written again");
+                crate::terminal::output::note("the queue can be written again");
                 self.changed.notify_one();
             }
             _ => {}

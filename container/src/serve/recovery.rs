@@ -9,10 +9,10 @@ use drawbridge_shared::ids::RunId;
 use super::delivery;
 use super::dispatcher::{after, log_failure, sweep_leftovers};
 use super::hub::{Hub, Leftover};
+use crate::engine::orphans;
 use crate::error::Result;
-use crate::orphans;
-use crate::retry::{Class, Failure, look_first};
-use crate::store::{Claim, Ending, Interrupted};
+use crate::serve::retry::{Class, Failure, look_first};
+use crate::serve::store::{Claim, Ending, Interrupted};
 
 /// Ends the runs of a dead `serve`, settles their attempts, and fills the queue.
 ///

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::SettingArgs;
-use crate::config::{Key, ServeKey, ServeSettings, TypedServe, TypedSettings};
-use crate::queue::Limits;
-use crate::retry::RetryPolicy;
+use crate::config::{Key, ServeKey, ServeSettings, SettingArgs, TypedServe, TypedSettings};
+use crate::serve::queue::Limits;
+use crate::serve::retry::RetryPolicy;
 
 /// Longest wait between two attempts, unless an upstream asks for a longer one.
 const LONGEST_DELAY: Duration = Duration::from_secs(300);

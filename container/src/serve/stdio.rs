@@ -18,8 +18,8 @@ use super::http::error_body;
 use super::hub::Hub;
 use super::stream::{self, Wanted};
 use crate::error::Error;
-use crate::lines::Lines;
-use crate::output;
+use crate::process::lines::Lines;
+use crate::terminal::output;
 
 /// Longest line, in bytes.
 const MAX_LINE: usize = 32 * 1024 * 1024;

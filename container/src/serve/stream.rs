@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use super::hub::Hub;
 use crate::error::{Error, Result};
-use crate::store::LoggedEvent;
-use crate::submission::SubmissionId;
+use crate::serve::store::LoggedEvent;
+use crate::serve::submission::SubmissionId;
 
 /// Which events a reader wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -74,6 +74,30 @@ impl TimeZone {
     }
 }
 
+/// Random name of one installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InstallId(String);
+
+impl FromStr for InstallId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_valid =
+            text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("16 lower-case hexadecimal digits")
+        }
+    }
+}
+
+impl fmt::Display for InstallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,9 +10,8 @@ use drawbridge_shared::ids::{AgentSessionId, GroupName, RunId};
 use drawbridge_shared::ipc::{self, HostMessage, write_atomic};
 use drawbridge_shared::protocol::AgentKind;
 
-use super::{State, create_private, try_lock};
+use super::{Folder, State, create_private, try_lock};
 use crate::error::{Context, Error, Result};
-use crate::ipc::Folder;
 use crate::spec::User;
 
 /// Folder in a group's folder for messages that are ready to be handed over.

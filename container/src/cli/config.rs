@@ -1,0 +1,194 @@
+//! `drawbridge config`.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use drawbridge_proxy::config::{ConfigFile, Environment};
+use drawbridge_shared::exit::Exit;
+use drawbridge_shared::ipc::replace_atomic;
+
+use crate::config::edit::{self, Address};
+use crate::config::{Fixed, SettingArgs, Shown, find_file, observe, resolve};
+use crate::error::{Context, Error, Result};
+use crate::terminal::output;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show each value and where it comes from.
+    #[command(visible_alias = "list")]
+    Show {
+        #[command(flatten)]
+        settings: Box<SettingArgs>,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one value, as a run would have it.
+    Get {
+        /// The setting: KEY, or serve.KEY.
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Write one value into the configuration file, if it is acceptable. All
+    /// else in the file stays as it is.
+    Set {
+        /// The setting: KEY, agent.NAME.KEY for one agent, or serve.KEY.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Its value, as the flag would have it.
+        #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+        value: String,
+        /// Change the file of your configuration folder, not the one in use.
+        #[arg(long)]
+        user: bool,
+    },
+    /// Remove one value from the configuration file, or a key that is none of
+    /// the settings.
+    Unset {
+        /// The setting, as for `set`.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Change the file of your configuration folder, not the one in use.
+        #[arg(long)]
+        user: bool,
+    },
+    /// Print which file is used, or would be written.
+    Path,
+}
+
+/// Carries it out.
+pub(crate) fn command(command: &ConfigCommand) -> Result<Exit> {
+    let environment = observe()?;
+    match command {
+        ConfigCommand::Show { settings, json } => {
+            show(
+                &resolve(&**settings, &environment, find_file(&environment)?.as_ref())?.1,
+                *json,
+            );
+        }
+        ConfigCommand::Get { key } => output::data_line(&get(&environment, key)?),
+        ConfigCommand::Set { key, value, user } => {
+            let at = Address::parse(key)?;
+            let change = |path: &Path, text: &str| {
+                let changed = edit::set(path, text, at, value)?;
+                require_acceptable(path, &changed)?;
+                Ok(Some(changed))
+            };
+            let path = alter(&environment, *user, change)?;
+            output::note(&format!("{key} = {value:?} in {}", path.display()));
+            tell_what_wins(&environment, at, &path);
+        }
+        ConfigCommand::Unset { key, user } => {
+            // What is left was there before: to go by it makes nothing worse, and a
+            // file that is wrong in two places is mended in two steps.
+            let change = |path: &Path, text: &str| edit::unset(path, text, key);
+            let path = alter(&environment, *user, change)?;
+            output::note(&format!("{key} is not in {}", path.display()));
+        }
+        ConfigCommand::Path => {
+            output::data_line(&file_to_write(&environment, false)?.display().to_string());
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn show(shown: &[Shown], as_json: bool) {
+    if as_json {
+        let values = shown.iter().map(|shown| {
+            let source = shown.source.to_string();
+            let value = serde_json::json!({ "value": shown.value, "source": source });
+            (shown.key.clone(), value)
+        });
+        let values: serde_json::Map<_, _> = values.collect();
+        output::data_line(&serde_json::Value::Object(values).to_string());
+        return;
+    }
+    for Shown { key, value, source } in shown {
+        output::data_line(&format!("{key} = {value:?}  # {source}"));
+    }
+}
+
+fn get(environment: &Environment, key: &str) -> Result<String> {
+    let at = Address::parse(key)?;
+    let agent = match at {
+        Address::Agent(agent, _) => Some(agent.name()),
+        Address::Run(_) | Address::Serve(_) => None,
+    };
+    let chosen = agent.map(|agent| (super::Key::Agent, agent));
+    let chosen: Vec<_> = chosen.into_iter().collect();
+    let file = find_file(environment)?;
+    let (_, shown) = resolve(&Fixed(&chosen), environment, file.as_ref())?;
+    let name = match at {
+        Address::Serve(key) => format!("serve.{}", key.name()),
+        _ => at.key().to_owned(),
+    };
+    // Who answers under `serve` is what runs are told, unless it is said.
+    let found = shown.iter().find(|shown| shown.key == name);
+    let found = found.or_else(|| shown.iter().find(|shown| shown.key == at.key()));
+    Ok(found.map(|shown| shown.value.clone()).unwrap_or_default())
+}
+
+/// Changes the text of the file.
+fn alter(
+    environment: &Environment,
+    of_user: bool,
+    change: impl FnOnce(&Path, &str) -> Result<Option<String>>,
+) -> Result<PathBuf> {
+    let path = file_to_write(environment, of_user)?;
+    let failed = || Error::not_started(format!("cannot change {}", path.display()));
+    let folder = path.parent().ok_or_else(failed)?;
+    fs::create_dir_all(folder).context(failed)?;
+    // Two of us at once take turns, and neither loses the other's change.
+    let turn = File::open(folder).context(failed)?;
+    turn.lock().context(failed)?;
+    let text = if path.exists() {
+        ConfigFile::text(&path).context(|| Error::usage("the configuration cannot be read"))?
+    } else {
+        String::new()
+    };
+    if let Some(changed) = change(&path, &text)? {
+        replace_atomic(&path, changed.as_bytes()).context(failed)?;
+    }
+    Ok(path)
+}
+
+/// The file in use, or where one would be looked for first. Behind a link, it
+/// is the file itself that is replaced.
+fn file_to_write(environment: &Environment, of_user: bool) -> Result<PathBuf> {
+    let path = if of_user {
+        ConfigFile::place_of_user(environment).ok_or_else(|| {
+            Error::usage(
+                "there is no configuration folder: neither XDG_CONFIG_HOME nor HOME is set",
+            )
+        })?
+    } else {
+        let used = ConfigFile::place(environment);
+        used.unwrap_or_else(|| ConfigFile::place_here(environment))
+    };
+    Ok(fs::canonicalize(&path).unwrap_or(path))
+}
+
+/// Checks what every command would check in this file.
+fn require_acceptable(path: &Path, text: &str) -> Result<()> {
+    let file = ConfigFile::parse(path, text)
+        .context(|| Error::usage("the configuration would not be valid"))?;
+    let nothing = Environment::new::<String, String>([], path.parent().unwrap_or(path));
+    resolve(&Fixed(&[]), &nothing, Some(&file)).map(drop)
+}
+
+/// Says so when the value that was just written is not the one that counts.
+fn tell_what_wins(environment: &Environment, at: Address, path: &Path) {
+    if let Some(used) = ConfigFile::place(environment).and_then(|used| fs::canonicalize(used).ok())
+        && used != path
+    {
+        output::note(&format!("here {} is used instead", used.display()));
+    }
+    let (Address::Run(key) | Address::Agent(_, key)) = at else {
+        return;
+    };
+    let variable = key.variable();
+    if environment.variable(&variable).is_some() {
+        output::note(&format!("the environment variable {variable} wins over it"));
+    }
+}

@@ -1,0 +1,13 @@
+//! Protection of this program's own memory.
+
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+/// Keeps other processes of this user from reading the key out of this one,
+/// its environment included.
+pub(crate) fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("other processes of yours can read this one's memory: {error}");
+    }
+}

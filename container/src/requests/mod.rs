@@ -1,0 +1,13 @@
+//! Requests of an agent to its host: their form, and the rules they are held to.
+//!
+//! Nothing here reads or writes; `run::broker` does.
+
+mod authority;
+mod reply;
+mod request;
+mod snapshot;
+
+pub(crate) use authority::{Decision, decide};
+pub(crate) use reply::{Asked, Reply};
+pub(crate) use request::Request;
+pub(crate) use snapshot::Snapshot;

@@ -1,0 +1,56 @@
+use std::fs;
+
+use drawbridge_shared::marker::{DEFAULT_MAX_RECORD_BYTES, Markers};
+
+use super::*;
+use crate::events::channel;
+use crate::requests::Snapshot;
+use crate::run::broker::Responder;
+use crate::state::State;
+
+/// Its sender tries again and again, which is neither news nor a sign of life.
+#[tokio::test]
+async fn a_follow_up_that_is_held_up_is_told_once_until_one_gets_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::at(folder.path().join("state")).unwrap();
+    let group = state.group(&"g".parse().unwrap()).unwrap();
+    let snapshot = Snapshot::default().with(group.name());
+    let requests = Requests::open(&group, "/w".into(), snapshot, Responder::Person).unwrap();
+    let run = RunId::random().unwrap();
+    let settings = RunSettings::fixed(&[]).unwrap();
+    let (reporter, mut events) = channel();
+    let scanner = Scanner::new(Markers::new(None), DEFAULT_MAX_RECORD_BYTES);
+    let mut conversation = Conversation::new(&run, &group, &settings, reporter, scanner, requests);
+
+    let message = serde_json::from_str(r#"{"type":"message","text":"two"}"#).unwrap();
+    let file = "1.json".to_owned();
+    let prepare = FollowUp::Prepare {
+        file: file.clone(),
+        message,
+    };
+    let hand_over = FollowUp::HandOver { file };
+    let away = folder.path().join("away");
+    for _ in 0..2 {
+        fs::rename(group.folder(), &away).unwrap();
+        conversation.take_follow_up(Some(prepare.clone()));
+        let last_word = conversation.state.last_word;
+        conversation.take_follow_up(Some(prepare.clone()));
+        conversation.take_follow_up(Some(hand_over.clone()));
+        assert_eq!(conversation.state.last_word, last_word);
+        fs::rename(&away, group.folder()).unwrap();
+        conversation.take_follow_up(Some(prepare.clone()));
+        conversation.take_follow_up(Some(hand_over.clone()));
+        assert!(conversation.state.last_word > last_word);
+    }
+    assert_eq!(conversation.state.sent, 3);
+    drop(conversation);
+    let mut warnings = 0;
+    while let Some(told) = events.recv().await {
+        let Event::Warning { message } = told.event else {
+            panic!("an unexpected event: {:?}", told.event);
+        };
+        assert!(message.starts_with("a follow-up waits: "), "{message}");
+        warnings += 1;
+    }
+    assert_eq!(warnings, 2);
+}
