@@ -1,16 +1,14 @@
 //! The command line, and where logs go.
 
-use std::ffi::OsString;
 use std::io::stderr;
-use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
-use rustix::process::Pid;
 use tracing_subscriber::EnvFilter;
 
+use crate::mcp::McpArgs;
 use crate::probe::ProbeArgs;
-use crate::tied::DeathSignal;
+use crate::process::die_with_parent::{LifeArgs, TiedArgs};
 
 /// Drives a coding agent: one JSON document on standard input, records between
 /// markers on standard output, follow-up messages from files.
@@ -36,48 +34,6 @@ pub(crate) enum Command {
     /// Reports what this container can see and reach, for `drawbridge doctor`.
     #[command(hide = true)]
     Probe(ProbeArgs),
-}
-
-/// What a process of the runner may not outlive.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct LifeArgs {
-    /// Process id of the parent to stop with; without it the process stops on
-    /// signals only.
-    #[arg(long, hide = true, value_parser = parse_process_id)]
-    pub(crate) parent: Option<Pid>,
-}
-
-/// Arguments of `tied`.
-#[derive(Debug, Args)]
-pub(crate) struct TiedArgs {
-    /// Signal that the program gets when its parent dies.
-    #[arg(long, value_enum, default_value_t = DeathSignal::Kill)]
-    pub(crate) signal: DeathSignal,
-    /// Process id the parent must have; another one means it has died already.
-    #[arg(long, value_parser = parse_process_id)]
-    pub(crate) parent: Pid,
-    /// Keep the program and its children from gaining privileges from files.
-    #[arg(long)]
-    pub(crate) no_new_privileges: bool,
-    /// The program and its arguments.
-    #[arg(last = true, required = true)]
-    pub(crate) program: Vec<OsString>,
-}
-
-/// Arguments of `mcp`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct McpArgs {
-    /// The IPC folder.
-    #[arg(long, default_value = "/workspace/ipc")]
-    pub(crate) ipc: PathBuf,
-    /// The group's folder.
-    #[arg(long, default_value = "/workspace/group")]
-    pub(crate) workspace: PathBuf,
-}
-
-fn parse_process_id(text: &str) -> Result<Pid, &'static str> {
-    let positive = text.parse().ok().filter(|id: &i32| *id > 0);
-    positive.and_then(Pid::from_raw).ok_or("not a process id")
 }
 
 /// Shows help, the version or a usage error, and says how to exit.

@@ -11,7 +11,9 @@ use drawbridge_io::lines::Line;
 use drawbridge_shared::protocol::ErrorKind;
 
 use super::{AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, UserMessage};
-use crate::child::{ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, program_name};
+use crate::process::child::{
+    ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, program_name,
+};
 
 /// Longest answer.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;

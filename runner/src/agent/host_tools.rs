@@ -5,8 +5,8 @@ use std::path::Path;
 
 use drawbridge_shared::protocol::{RunInput, RunPaths};
 
-use crate::SelfCommand;
 use crate::mcp::{CHAT_JID, GROUP_FOLDER, IS_MAIN};
+use crate::self_command::SelfCommand;
 
 /// The server's command line and environment. Nothing in it is secret.
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::SelfCommand;
+use crate::self_command::SelfCommand;
 pub use abilities::Abilities;
 pub(crate) use host_tools::HostTools;
 

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::Failure;
-use crate::SelfCommand;
-use crate::child::{
+use crate::process::child::{
     ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, Stopping, program_name,
 };
+use crate::self_command::SelfCommand;
 
 /// Notifications that are kept from before the conversation.
 const MAX_OTHERS: usize = 100;

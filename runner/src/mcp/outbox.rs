@@ -12,7 +12,7 @@ use drawbridge_shared::protocol::AgentRequest;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::watch::FolderWatch;
+use crate::host::watch::FolderWatch;
 
 /// How long a host that answers may take to accept or refuse a request.
 const ACCEPT_DEADLINE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use drawbridge_shared::protocol::{AgentKind, Progress, RecordKind, RunRecord};
 use tokio::time::Instant;
 
 use crate::agent::{Activity, AgentEvent};
-use crate::output::Output;
+use crate::host::output::Output;
 
 /// Longest text in a progress record, in bytes; the answer has it whole.
 const MAX_PROGRESS_BYTES: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::gemini;
 use super::opencode::Server;
 use crate::agent::{AgentSpec, Failure, ModelAccess};
-use crate::child::{ChildSpec, StopLadder};
+use crate::process::child::{ChildSpec, StopLadder};
 
 /// Model of opencode when the run does not name one.
 const OPENCODE_MODEL: &str = "claude-opus-5-5";

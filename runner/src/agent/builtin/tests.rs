@@ -6,8 +6,8 @@ use drawbridge_shared::protocol::{AgentKind, AgentOptions, AuthMode, TranscriptL
 use tokio::time::timeout;
 
 use super::*;
-use crate::SelfCommand;
 use crate::agent::{Agent, AgentCommand, HostTools, MessageId, ModelAccess, UserMessage};
+use crate::self_command::SelfCommand;
 use stand_in::{Answer, StandIn};
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);

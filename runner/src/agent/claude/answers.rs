@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::wire::{self, PRE_COMPACT};
 use crate::agent::AgentSpec;
-use crate::archive::Archive;
+use crate::host::archive::Archive;
 
 /// How long an archive may take; less than Claude Code waits for it.
 const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15);

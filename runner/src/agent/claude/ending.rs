@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Claude, End, STOP, meaning, start_failure, tell_received};
 use crate::agent::{AgentEvent, AgentLink, Failure};
-use crate::child::{ChildEvent, ExitReport, StopLadder};
+use crate::process::child::{ChildEvent, ExitReport, StopLadder};
 
 /// How long an interrupted turn may take to end when the run is stopped.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);

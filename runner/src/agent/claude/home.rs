@@ -12,7 +12,7 @@ use drawbridge_shared::ids::AgentSessionId;
 use tokio::task::spawn_blocking;
 
 use crate::agent::{AgentEvent, AgentLink, AgentSpec};
-use crate::archive::Archive;
+use crate::host::archive::Archive;
 
 /// NanoClaw's settings of a new group. They are written once, so that the group
 /// can change them.

@@ -7,7 +7,7 @@ use drawbridge_shared::protocol::AgentOptions;
 use serde_json::{Map, Value, json};
 
 use crate::agent::{AgentSpec, HostTools};
-use crate::child::ChildSpec;
+use crate::process::child::ChildSpec;
 
 /// The tools that NanoClaw allows. Naming a tool also switches it on; names
 /// that a version does not know are ignored.

@@ -6,7 +6,7 @@ use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::agent::{AgentSpec, Failure, HostTools};
-use crate::child::ChildSpec;
+use crate::process::child::ChildSpec;
 
 /// Route of the credential proxy that Codex's provider is reached by.
 const ROUTE: &str = "openai";

@@ -28,7 +28,7 @@ use super::{
     Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, MessageId, Outcome, TurnEnd,
     UserMessage,
 };
-use crate::child::{ChildEvent, LineChild, StopLadder};
+use crate::process::child::{ChildEvent, LineChild, StopLadder};
 use answers::Answers;
 use receipts::Receipts;
 use wire::{Message, TurnResult};

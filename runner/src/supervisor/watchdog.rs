@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::agent::{Activity, AgentEvent};
+use crate::host::heartbeat::ToolInFlight;
 
 /// How long an agent may be silent; NanoClaw's limit.
 pub(crate) const USUAL_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -29,15 +30,6 @@ pub(crate) enum Alarm {
     Interrupt,
     /// Stop the agent: it did not react.
     GiveUp,
-}
-
-/// A tool that the agent is using.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ToolInFlight {
-    pub(crate) name: String,
-    pub(crate) since: Instant,
-    /// The tool's own limit.
-    pub(crate) limit: Option<Duration>,
 }
 
 /// Watches one agent.

@@ -17,9 +17,9 @@ use tokio::process::Child;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::reply::ToolCall;
-use crate::SelfCommand;
 use crate::agent::AgentSpec;
-use crate::child::tied_command;
+use crate::process::child::tied_command;
+use crate::self_command::SelfCommand;
 use output::HeadAndTail;
 
 /// The tool's name.
@@ -37,7 +37,7 @@ const KILL_BOUND: Duration = Duration::from_secs(2);
 /// How commands are run.
 pub(super) struct Shell {
     self_command: SelfCommand,
-    shell: crate::shell::Shell,
+    shell: crate::process::shell::Shell,
     cwd: PathBuf,
     env: Vec<(OsString, OsString)>,
     hidden_env: Vec<&'static str>,
@@ -123,7 +123,7 @@ impl Shell {
     pub(super) fn new(spec: &AgentSpec) -> Self {
         Self {
             self_command: spec.self_command.clone(),
-            shell: crate::shell::Shell::find(),
+            shell: crate::process::shell::Shell::find(),
             cwd: spec.workspace.clone(),
             env: spec.environment(),
             hidden_env: spec.hidden_environment(),
@@ -158,7 +158,7 @@ impl Shell {
         Ok(match status {
             Some(status) => Output {
                 is_error: !status.success(),
-                text: output.describe(&crate::child::describe(status), status.success()),
+                text: output.describe(&crate::process::child::describe(status), status.success()),
             },
             None => Output::failed(&output.describe(
                 &format!("killed at its time limit of {:?}", call.timeout),

@@ -16,7 +16,7 @@ use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::{HostMessage, InputFolder, Pending, TakeError, TakenFile};
 
 use crate::agent::{MessageId, UserMessage};
-use crate::watch::FolderWatch;
+use crate::host::watch::FolderWatch;
 
 /// How often to look when no file event comes; NanoClaw's interval.
 const POLL: Duration = Duration::from_millis(500);

@@ -12,10 +12,17 @@ use drawbridge_shared::ipc::HEARTBEAT;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::watchdog::ToolInFlight;
-
 /// How often it is written at most.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A tool that the agent is using.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ToolInFlight {
+    pub(crate) name: String,
+    pub(crate) since: Instant,
+    /// The tool's own limit.
+    pub(crate) limit: Option<Duration>,
+}
 
 /// The heartbeat file of a run.
 #[derive(Debug)]

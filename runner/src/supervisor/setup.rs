@@ -11,14 +11,14 @@ use drawbridge_shared::protocol::{
     AgentKind, AgentOptions, ProxyEndpoint, RunInput, RunOptions, RunPaths,
 };
 
-use crate::SelfCommand;
+use super::script_gate::{self, Verdict};
+use super::watchdog;
 use crate::agent::{AgentSpec, HostTools, ModelAccess};
-use crate::inbox::Inbox;
-use crate::input;
-use crate::mounts;
-use crate::relay::Relay;
-use crate::script_gate::{self, Verdict};
-use crate::watchdog;
+use crate::host::inbox::Inbox;
+use crate::host::input;
+use crate::host::mounts;
+use crate::host::relay::Relay;
+use crate::self_command::SelfCommand;
 
 /// Largest `CLAUDE.md` of all groups, in bytes.
 const MAX_GLOBAL_INSTRUCTIONS: u64 = 1024 * 1024;

@@ -22,8 +22,8 @@ use tokio::time::Instant;
 
 use stderr::StderrTail;
 
-use crate::SelfCommand;
-use crate::tied::{self, DeathSignal};
+use crate::process::die_with_parent::{self, DeathSignal};
+use crate::self_command::SelfCommand;
 
 /// Longest line read from a child; a tool result with images can be megabytes.
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
@@ -115,7 +115,11 @@ pub(crate) fn tied_command(
     program: &OsString,
     args: &[OsString],
 ) -> Command {
-    let mut command = Command::from(tied::tied_command(self_command, DeathSignal::Kill, program));
+    let mut command = Command::from(die_with_parent::tied_command(
+        self_command,
+        DeathSignal::Kill,
+        program,
+    ));
     command.args(args).process_group(0).kill_on_drop(true);
     command
 }

@@ -5,6 +5,9 @@
 //! [`Conversation`], and what it decides is done before the next one is taken.
 
 mod records;
+mod script_gate;
+mod setup;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,19 +22,18 @@ use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 
-use crate::SelfCommand;
 use crate::agent::{Abilities, Agent, AgentCommand, AgentEvent, AgentSpec, Failure};
-use crate::cli::LifeArgs;
 use crate::conversation::{Conversation, Effect, Renewal, Stop};
-use crate::heartbeat::Heartbeat;
-use crate::inbox::{Inbox, Incoming};
-use crate::input;
-use crate::output::Output;
-use crate::relay::Relay;
-use crate::setup::{self, Beginning, Setup};
-use crate::tied::{self, DeathSignal};
-use crate::watchdog::{Alarm, Watchdog};
+use crate::host::heartbeat::Heartbeat;
+use crate::host::inbox::{Inbox, Incoming};
+use crate::host::input;
+use crate::host::output::Output;
+use crate::host::relay::Relay;
+use crate::process::die_with_parent::{self, DeathSignal, LifeArgs};
+use crate::self_command::SelfCommand;
 use records::Records;
+use setup::{Beginning, Setup};
+use watchdog::{Alarm, Watchdog};
 
 /// How long a stopped agent may take to end; less than what the outer process
 /// grants us.
@@ -40,7 +42,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(6);
 /// `agent-runner supervise`.
 pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
     let started = SystemTime::now();
-    if let Err(error) = tied::guard(life, DeathSignal::Kill) {
+    if let Err(error) = die_with_parent::guard(life, DeathSignal::Kill) {
         tracing::error!("{error}");
         return Exit::NotStarted;
     }

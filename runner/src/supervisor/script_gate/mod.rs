@@ -16,9 +16,9 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::time::timeout;
 
-use crate::SelfCommand;
-use crate::child::{ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder};
-use crate::shell::Shell;
+use crate::process::child::{ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder};
+use crate::process::shell::Shell;
+use crate::self_command::SelfCommand;
 
 /// How long a script may run.
 const TIME_LIMIT: Duration = Duration::from_secs(30);

@@ -22,7 +22,7 @@ use super::rpc::{Incoming, Peer, RpcError};
 use super::{
     Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, TurnEnd, UserMessage,
 };
-use crate::child::ExitReport;
+use crate::process::child::ExitReport;
 use begin::Begun;
 use opencode::{ModelCall, ModelCalls};
 use profile::Profile;

@@ -12,16 +12,16 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use clap::Args;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::privacy::not_dumpable;
 use rustix::process::Pid;
 
-use crate::SelfCommand;
-use crate::cli::{LifeArgs, TiedArgs};
+use crate::self_command::SelfCommand;
 
 /// The signal a process gets when its parent ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum DeathSignal {
+pub(crate) enum DeathSignal {
     /// `SIGTERM`: for a program that has something to tidy up.
     Term,
     /// `SIGKILL`: for a program that is not trusted to stop.
@@ -30,13 +30,38 @@ pub enum DeathSignal {
 
 impl DeathSignal {
     /// The name used on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
+    const fn name(self) -> &'static str {
         match self {
             Self::Term => "term",
             Self::Kill => "kill",
         }
     }
+}
+
+/// What a process of the runner may not outlive.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LifeArgs {
+    /// Process id of the parent to stop with; without it the process stops on
+    /// signals only.
+    #[arg(long, hide = true, value_parser = parse_process_id)]
+    pub(crate) parent: Option<Pid>,
+}
+
+/// Arguments of `tied`.
+#[derive(Debug, Args)]
+pub(crate) struct TiedArgs {
+    /// Signal that the program gets when its parent dies.
+    #[arg(long, value_enum, default_value_t = DeathSignal::Kill)]
+    pub(crate) signal: DeathSignal,
+    /// Process id the parent must have; another one means it has died already.
+    #[arg(long, value_parser = parse_process_id)]
+    pub(crate) parent: Pid,
+    /// Keep the program and its children from gaining privileges from files.
+    #[arg(long)]
+    pub(crate) no_new_privileges: bool,
+    /// The program and its arguments.
+    #[arg(last = true, required = true)]
+    pub(crate) program: Vec<OsString>,
 }
 
 /// Why a process could not be tied to its parent, or not be started.
@@ -71,10 +96,18 @@ impl TieError {
     }
 }
 
+fn parse_process_id(text: &str) -> Result<Pid, &'static str> {
+    let positive = text.parse().ok().filter(|id: &i32| *id > 0);
+    positive.and_then(Pid::from_raw).ok_or("not a process id")
+}
+
 /// The command that starts `program` tied to the calling process; arguments of
 /// the program are added by the caller.
-#[must_use]
-pub fn tied_command(self_command: &SelfCommand, signal: DeathSignal, program: &OsStr) -> Command {
+pub(crate) fn tied_command(
+    self_command: &SelfCommand,
+    signal: DeathSignal,
+    program: &OsStr,
+) -> Command {
     let mut command = self_command.command("tied");
     command.args(["--signal", signal.name(), "--parent"]);
     command.arg(std::process::id().to_string());

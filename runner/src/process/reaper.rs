@@ -19,9 +19,8 @@ use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::SelfCommand;
-use crate::cli::LifeArgs;
-use crate::tied::{self, DeathSignal};
+use crate::process::die_with_parent::{self, DeathSignal, LifeArgs};
+use crate::self_command::SelfCommand;
 
 /// How long `supervise` has, after the first signal to stop, to end its agent
 /// and write its last record. `docker stop` gives ten seconds in all.
@@ -61,7 +60,7 @@ fn prepare_and_run(self_command: &SelfCommand, life: &LifeArgs) -> anyhow::Resul
     runtime.block_on(async {
         // Handlers first: the parent's end may send SIGTERM at any time.
         let signals = Signals::listen().context("cannot handle signals")?;
-        tied::guard(life, DeathSignal::Term)?;
+        die_with_parent::guard(life, DeathSignal::Term)?;
         become_subreaper().context("cannot become the reaper of orphans")?;
         run(self_command, signals).await
     })

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::protocol::{AgentRequest, Claims};
 use jiff::Timestamp;
@@ -24,7 +25,6 @@ use rmcp::handler::server::wrapper::Parameters;
 use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use tokio::runtime;
 
-use crate::cli::McpArgs;
 use group_file::GroupFile;
 use outbox::{Delivery, Outbox, task_id};
 use params::{
@@ -37,6 +37,17 @@ pub use schedule::ScheduleType;
 const DEFAULT_QUESTION_TIMEOUT: u64 = 300;
 /// Longest time a user may be given.
 const MAX_QUESTION_TIMEOUT: u64 = 24 * 60 * 60;
+
+/// Arguments of `mcp`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct McpArgs {
+    /// The IPC folder.
+    #[arg(long, default_value = "/workspace/ipc")]
+    pub(crate) ipc: PathBuf,
+    /// The group's folder.
+    #[arg(long, default_value = "/workspace/group")]
+    pub(crate) workspace: PathBuf,
+}
 
 /// `agent-runner mcp`: serves until the agent closes standard input.
 pub(crate) fn main(args: McpArgs) -> Exit {

@@ -20,7 +20,7 @@ use super::{
     Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd,
     UserMessage,
 };
-use crate::child::{ExitReport, StopLadder};
+use crate::process::child::{ExitReport, StopLadder};
 use begin::warn_of_failed_tools;
 use turn::Turn;
 
