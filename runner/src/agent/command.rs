@@ -10,7 +10,8 @@ use std::time::Duration;
 use drawbridge_io::lines::Line;
 use drawbridge_shared::protocol::ErrorKind;
 
-use super::{AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, UserMessage};
+use super::types::{AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome};
+use crate::host::message::UserMessage;
 use crate::process::child::{
     ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, program_name,
 };

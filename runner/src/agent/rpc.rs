@@ -9,7 +9,7 @@ use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::Failure;
+use super::types::Failure;
 use crate::process::child::{
     ChildEvent, ChildSpec, ExitReport, LineChild, StopLadder, Stopping, program_name,
 };

@@ -4,7 +4,8 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::RunRecord;
 
-use crate::agent::{AgentCommand, MessageId};
+use crate::agent::AgentCommand;
+use crate::host::message::MessageId;
 
 /// What the supervisor has to do, in this order.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,7 +14,8 @@ use drawbridge_shared::protocol::{RecordKind, RunRecord};
 
 pub(crate) use effect::{Effect, Renewal, Stop};
 
-use crate::agent::{AgentCommand, AgentEvent, Failure, MessageId, Outcome, TurnEnd, UserMessage};
+use crate::agent::{AgentCommand, AgentEvent, Failure, Outcome, TurnEnd};
+use crate::host::message::{MessageId, UserMessage};
 
 /// Messages that may be with the agent and not yet confirmed; the others wait
 /// on disk.

@@ -5,6 +5,7 @@ pub(crate) mod archive;
 pub(crate) mod heartbeat;
 pub(crate) mod inbox;
 pub(crate) mod input;
+pub(crate) mod message;
 pub(crate) mod mounts;
 pub(crate) mod output;
 pub(crate) mod relay;

@@ -7,8 +7,9 @@ use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
+use crate::agent::host_tools::HostTools;
 use crate::agent::rpc::{Incoming, Peer, RpcError};
-use crate::agent::{AgentEvent, AgentLink, AgentSpec, Failure, HostTools};
+use crate::agent::types::{AgentEvent, AgentLink, AgentSpec, Failure};
 
 /// How long each step may take; opencode needs five seconds to start.
 const DEADLINE: Duration = Duration::from_secs(90);

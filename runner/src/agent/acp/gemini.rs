@@ -9,7 +9,7 @@ use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::json;
 
-use crate::agent::{AgentSpec, Failure};
+use crate::agent::types::{AgentSpec, Failure};
 
 /// Gemini CLI takes these settings from a file only. This one stands beside the
 /// user's own and wins over them.

@@ -19,9 +19,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::rpc::{Incoming, Peer, RpcError};
-use super::{
-    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, TurnEnd, UserMessage,
-};
+use super::types::{Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, TurnEnd};
+use crate::host::message::UserMessage;
 use crate::process::child::ExitReport;
 use begin::Begun;
 use opencode::{ModelCall, ModelCalls};

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::gemini;
 use super::opencode::Server;
-use crate::agent::{AgentSpec, Failure, ModelAccess};
+use crate::agent::types::{AgentSpec, Failure, ModelAccess};
 use crate::process::child::{ChildSpec, StopLadder};
 
 /// Model of opencode when the run does not name one.

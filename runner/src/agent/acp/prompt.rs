@@ -11,7 +11,8 @@ use super::opencode::ModelCall;
 use super::said::Said;
 use crate::agent::api_error::kind_of_status;
 use crate::agent::rpc::RpcError;
-use crate::agent::{Activity, Failure, Outcome, TurnEnd, UserMessage};
+use crate::agent::types::{Activity, Failure, Outcome, TurnEnd};
+use crate::host::message::UserMessage;
 
 /// Answers that may break off one after another: opencode asks for each again at
 /// once and without end.

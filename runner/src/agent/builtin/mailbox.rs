@@ -6,7 +6,8 @@ use std::pin::pin;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{AgentCommand, UserMessage};
+use crate::agent::types::AgentCommand;
+use crate::host::message::UserMessage;
 
 /// Why work was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{Activity, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd};
+use super::types::{Activity, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd};
 use api::Client;
 use mailbox::{Cut, Mailbox};
 use reply::{Reply, ToolCall};

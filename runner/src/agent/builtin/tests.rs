@@ -6,7 +6,10 @@ use drawbridge_shared::protocol::{AgentKind, AgentOptions, AuthMode, TranscriptL
 use tokio::time::timeout;
 
 use super::*;
-use crate::agent::{Agent, AgentCommand, HostTools, MessageId, ModelAccess, UserMessage};
+use crate::agent::Agent;
+use crate::agent::host_tools::HostTools;
+use crate::agent::types::{AgentCommand, ModelAccess};
+use crate::host::message::{MessageId, UserMessage};
 use crate::self_command::SelfCommand;
 use stand_in::{Answer, StandIn};
 

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::wire::{self, PRE_COMPACT};
-use crate::agent::AgentSpec;
+use crate::agent::types::AgentSpec;
 use crate::host::archive::Archive;
 
 /// How long an archive may take; less than Claude Code waits for it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Claude, End, STOP, meaning, start_failure, tell_received};
-use crate::agent::{AgentEvent, AgentLink, Failure};
+use crate::agent::types::{AgentEvent, AgentLink, Failure};
 use crate::process::child::{ChildEvent, ExitReport, StopLadder};
 
 /// How long an interrupted turn may take to end when the run is stopped.

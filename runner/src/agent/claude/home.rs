@@ -11,7 +11,7 @@ use drawbridge_shared::ids::AgentSessionId;
 
 use tokio::task::spawn_blocking;
 
-use crate::agent::{AgentEvent, AgentLink, AgentSpec};
+use crate::agent::types::{AgentEvent, AgentLink, AgentSpec};
 use crate::host::archive::Archive;
 
 /// NanoClaw's settings of a new group. They are written once, so that the group

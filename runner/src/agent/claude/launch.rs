@@ -6,7 +6,8 @@ use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::AgentOptions;
 use serde_json::{Map, Value, json};
 
-use crate::agent::{AgentSpec, HostTools};
+use crate::agent::host_tools::HostTools;
+use crate::agent::types::AgentSpec;
 use crate::process::child::ChildSpec;
 
 /// The tools that NanoClaw allows. Naming a tool also switches it on; names

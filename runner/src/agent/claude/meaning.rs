@@ -5,7 +5,7 @@ use std::time::Duration;
 use drawbridge_shared::protocol::ErrorKind;
 
 use super::wire::{Assistant, TurnResult};
-use crate::agent::{Activity, Failure, Outcome};
+use crate::agent::types::{Activity, Failure, Outcome};
 
 /// How a turn ended. `interrupted` says that we had asked for it.
 pub(super) fn outcome(result: &TurnResult, interrupted: bool) -> Outcome {

@@ -24,10 +24,10 @@ use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, MessageId, Outcome, TurnEnd,
-    UserMessage,
+use super::types::{
+    Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd,
 };
+use crate::host::message::{MessageId, UserMessage};
 use crate::process::child::{ChildEvent, LineChild, StopLadder};
 use answers::Answers;
 use receipts::Receipts;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::agent::{MessageId, UserMessage};
+use crate::host::message::{MessageId, UserMessage};
 
 /// Messages sent to one process and not confirmed.
 ///

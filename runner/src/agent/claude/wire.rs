@@ -13,7 +13,7 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::agent::UserMessage;
+use crate::host::message::UserMessage;
 
 /// Name of our hook that runs before the conversation is compacted.
 pub(super) const PRE_COMPACT: &str = "pre_compact";

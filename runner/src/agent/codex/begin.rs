@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::launch;
 use crate::agent::rpc::{Peer, RpcError};
-use crate::agent::{AgentEvent, AgentLink, AgentSpec, Failure};
+use crate::agent::types::{AgentEvent, AgentLink, AgentSpec, Failure};
 
 /// How long Codex may take for each step of its start.
 const START_DEADLINE: Duration = Duration::from_secs(60);

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::{Value, json};
 
-use crate::agent::{AgentSpec, Failure, HostTools};
+use crate::agent::host_tools::HostTools;
+use crate::agent::types::{AgentSpec, Failure};
 use crate::process::child::ChildSpec;
 
 /// Route of the credential proxy that Codex's provider is reached by.

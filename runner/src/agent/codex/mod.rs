@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::rpc::{Incoming, Peer, RpcError};
-use super::{
+use super::types::{
     Activity, AgentCommand, AgentEvent, AgentLink, AgentSpec, Failure, Outcome, TurnEnd,
-    UserMessage,
 };
+use crate::host::message::UserMessage;
 use crate::process::child::{ExitReport, StopLadder};
 use begin::warn_of_failed_tools;
 use turn::Turn;

@@ -4,7 +4,8 @@ use drawbridge_shared::protocol::{ErrorKind, Usage};
 use serde_json::Value;
 
 use crate::agent::api_error::kind_of_status;
-use crate::agent::{Activity, AgentEvent, Failure, Outcome, UserMessage};
+use crate::agent::types::{Activity, AgentEvent, Failure, Outcome};
+use crate::host::message::UserMessage;
 
 /// A running turn.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use drawbridge_shared::ids::RunId;
 use drawbridge_shared::ipc::{HostMessage, InputFolder, Pending, TakeError, TakenFile};
 
-use crate::agent::{MessageId, UserMessage};
+use crate::host::message::{MessageId, UserMessage};
 use crate::host::watch::FolderWatch;
 
 /// How often to look when no file event comes; NanoClaw's interval.

@@ -6,8 +6,8 @@ use drawbridge_shared::json::from_slice_lossy;
 use drawbridge_shared::protocol::ErrorKind;
 use serde_json::Value;
 
-use crate::agent::Failure;
 use crate::agent::api_error::{kind_of_status, kind_of_type};
+use crate::agent::types::Failure;
 
 /// What becomes of a model call.
 #[derive(Clone, Debug, PartialEq, Eq)]

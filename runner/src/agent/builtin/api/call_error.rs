@@ -12,9 +12,9 @@ use hyper::{StatusCode, http};
 use serde_json::Value;
 
 use super::header;
-use crate::agent::Failure;
 use crate::agent::api_error::kind_of_type;
 use crate::agent::builtin::reply::ReplyError;
+use crate::agent::types::Failure;
 
 /// Longest pause before another attempt; a provider that asks for more is
 /// reported instead.

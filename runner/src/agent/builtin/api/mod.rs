@@ -21,7 +21,7 @@ use super::Events;
 use super::reply::{Reply, ReplyReader};
 use super::session::{Message, Role};
 use super::shell;
-use crate::agent::{Activity, AgentEvent, AgentSpec, Failure, ModelAccess};
+use crate::agent::types::{Activity, AgentEvent, AgentSpec, Failure, ModelAccess};
 use call_error::CallError;
 
 /// Model to ask for when neither the run nor `ANTHROPIC_MODEL` names one.

@@ -17,7 +17,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::reply::ToolCall;
-use crate::agent::AgentSpec;
+use crate::agent::types::AgentSpec;
 use crate::process::child::tied_command;
 use crate::self_command::SelfCommand;
 use output::HeadAndTail;
