@@ -72,8 +72,13 @@ fn describe(tool: &Value) -> String {
 fn the_newer_handshake_is_answered_without_delay() {
     let mut mcp = Mcp::spawn(false);
     let started = Instant::now();
-    let answer = mcp.rpc("server/discover", &json!({"_meta": {}}));
-    assert!(answer.get("result").is_some() || answer.get("error").is_some());
+    let client = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let answer = mcp.rpc("server/discover", &json!({"_meta": client}));
+    let result = &answer["result"];
+    assert!(result["capabilities"]["tools"].is_object(), "{answer}");
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 

@@ -157,8 +157,10 @@ fn launcher_killed(setting: Setting) {
         "the old session opens the proxy"
     );
     let fresh = session_token(setting, &launcher.container().processes());
-    assert_eq!(fresh.is_some(), setting.agent == Agent::Claude);
-    assert!(fresh.is_none() || fresh != token);
+    let is_claude = setting.agent == Agent::Claude;
+    assert_eq!(token.is_some(), is_claude);
+    assert_eq!(fresh.is_some(), is_claude);
+    assert_eq!(fresh != token, is_claude, "the new run has the old session");
     assert_eq!(
         model.requests().len(),
         requests,
