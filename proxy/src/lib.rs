@@ -3,53 +3,56 @@
 //!
 //! A request is authenticated by its session token, matched against a route,
 //! stripped of every credential the client sent, given the real one, and
-//! streamed. `request` and `forward` read top to bottom as that story.
+//! streamed. `request/mod.rs` and `request/forward.rs` read top to bottom in that
+//! order.
 
-mod admin;
-pub mod audit;
-mod authenticate;
-pub mod bind;
-mod body;
+mod base;
 mod cli;
 pub mod config;
+mod control;
 pub mod credential;
-mod error;
-mod executor;
-mod forward;
-mod headers;
-pub mod metrics;
-pub mod network;
+mod handle;
+mod http1;
+mod observe;
+mod policy;
 mod request;
-pub mod route;
-pub mod scrub;
+mod routes;
+mod scrub;
+mod secret;
 mod server;
 pub mod session;
-mod table;
-mod target;
-pub mod telemetry;
-mod upgrade;
 mod upstream;
-pub mod usage;
+mod usage;
 
+pub use base::bind;
+pub use base::network::{InvalidNetwork, Network};
 pub use cli::main_impl;
-pub(crate) use drawbridge_shared::chain::chain;
-pub use server::{DrainOutcome, ListenError, ListenerGuard, ProxyHandle, Reloader, StartError};
+pub use handle::{DrainOutcome, ProxyHandle, Reloader, StartError};
+pub use observe::audit::OpenError;
+pub use policy::{ErrorShape, InvalidRouteName, InvalidRule, RouteName, Rule};
+pub use server::{ListenError, ListenerGuard};
 pub use upstream::tls::TlsError;
-pub use upstream::{InvalidUpstream, OutgoingProxy, Reach, Scheme, Upstream};
+pub use upstream::{InvalidUpstream, OutgoingProxy, Upstream};
 
-/// What the fuzz targets need of the inside; see `proxy/fuzz`.
-#[cfg(fuzzing)]
+/// What benches, fuzz targets and tests need of the inside.
 #[doc(hidden)]
-pub mod fuzzing {
+pub mod testing {
+    pub use crate::observe::audit::{Anchor, Hash, InvalidAnchor, Report, VerifyError, verify};
+    pub use crate::scrub::{MASK, Patterns, PatternsError, Scrubber};
+    pub use crate::usage::{Usage, UsageMeter};
+
+    #[cfg(fuzzing)]
     pub fn accepts_target(uri: &http::Uri) -> bool {
-        crate::target::check(uri).is_ok()
+        crate::base::path::check(uri).is_ok()
     }
 
+    #[cfg(fuzzing)]
     pub fn strip_request(headers: &mut http::HeaderMap) {
-        crate::headers::strip_request(headers);
+        crate::base::headers::strip_request(headers);
     }
 
+    #[cfg(fuzzing)]
     pub fn presented_credentials(headers: &http::HeaderMap, query: Option<&str>) -> Vec<Vec<u8>> {
-        crate::authenticate::presented_credentials(headers, query)
+        crate::request::presented_credentials(headers, query)
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use drawbridge_proxy::scrub::{Patterns, Scrubber};
-use drawbridge_proxy::usage::UsageMeter;
+use drawbridge_proxy::testing::UsageMeter;
+use drawbridge_proxy::testing::{Patterns, Scrubber};
 
 use crate::peers::REAL_KEY;
 

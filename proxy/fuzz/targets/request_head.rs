@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
-use drawbridge_proxy::fuzzing;
+use drawbridge_proxy::testing;
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -36,10 +36,10 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn check(request: Request<Incoming>) {
     let (mut head, _) = request.into_parts();
-    for credential in fuzzing::presented_credentials(&head.headers, head.uri.query()) {
+    for credential in testing::presented_credentials(&head.headers, head.uri.query()) {
         assert!(!credential.contains(&b'\n'));
     }
-    if !fuzzing::accepts_target(&head.uri) {
+    if !testing::accepts_target(&head.uri) {
         return;
     }
     let path = head.uri.path();
@@ -54,7 +54,7 @@ fn check(request: Request<Incoming>) {
     assert!(!path.contains("//"));
     assert!(!once.iter().any(|byte| byte.is_ascii_control() || *byte == b'\\' || *byte == b';'));
 
-    fuzzing::strip_request(&mut head.headers);
+    testing::strip_request(&mut head.headers);
     for name in [
         "authorization", "cookie", "x-api-key", "x-goog-api-key", "proxy-authorization",
         "connection", "keep-alive", "te", "transfer-encoding", "upgrade", "host",

@@ -2,8 +2,7 @@
 
 #![no_main]
 
-use drawbridge_proxy::Upstream;
-use drawbridge_proxy::route::{RouteName, Rule};
+use drawbridge_proxy::{RouteName, Rule, Upstream};
 use http::Method;
 use libfuzzer_sys::fuzz_target;
 

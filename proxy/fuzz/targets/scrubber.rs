@@ -6,7 +6,7 @@
 #![no_main]
 
 use bytes::Bytes;
-use drawbridge_proxy::scrub::{MASK, Patterns, Scrubber};
+use drawbridge_proxy::testing::{MASK, Patterns, Scrubber};
 use libfuzzer_sys::fuzz_target;
 use zeroize::Zeroizing;
 

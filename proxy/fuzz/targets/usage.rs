@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use drawbridge_proxy::usage::UsageMeter;
+use drawbridge_proxy::testing::UsageMeter;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drawbridge_shared::exit::Exit;
 
 use super::{Failure, output};
-use crate::audit;
+use crate::observe::audit;
 
 pub(super) fn verify(files: &[PathBuf], anchor: Option<&str>) -> Result<Exit, Failure> {
     let anchor = anchor.map(str::parse).transpose().map_err(Failure::usage)?;

@@ -3,7 +3,7 @@
 use drawbridge_shared::exit::Exit;
 
 use super::{ConfigArgs, Failure, output};
-use crate::chain;
+use crate::base::chain;
 use crate::config::{ConfigFile, Environment, ProxyConfig};
 use crate::credential::Credentials;
 use crate::upstream::connect::Connector;

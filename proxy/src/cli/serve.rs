@@ -6,9 +6,11 @@ use drawbridge_shared::exit::Exit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ClientAuthArg, Failure, ServeArgs};
-use crate::bind::{HostFacts, choose_address};
+use crate::base::bind::{HostFacts, choose_address};
+use crate::base::chain;
 use crate::config::{ClientAuth, ConfigError, ConfigFile, Environment, ListenConfig, ProxyConfig};
-use crate::{DrainOutcome, ListenerGuard, ProxyHandle, chain};
+use crate::handle::{DrainOutcome, ProxyHandle};
+use crate::server::ListenerGuard;
 
 /// NanoClaw's port.
 const DEFAULT_PORT: u16 = 3001;

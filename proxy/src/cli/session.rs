@@ -6,7 +6,7 @@ use drawbridge_shared::exit::Exit;
 use http::Method;
 
 use super::{AdminArgs, Failure, SessionCommand, output};
-use crate::admin::client;
+use crate::control::client;
 
 pub(super) fn run(command: &SessionCommand) -> Result<Exit, Failure> {
     match command {

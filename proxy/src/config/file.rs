@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::{ClientAuth, Environment};
-use crate::credential::{CredentialSource, Unavailable};
-use crate::route::InvalidRouteName;
+use crate::credential::CredentialSource;
+use crate::policy::InvalidRouteName;
+use crate::secret::Unavailable;
 use crate::upstream::InvalidUpstream;
 
 /// Name of the configuration file.
@@ -231,7 +232,7 @@ pub(super) enum InjectionSetting {
 /// A time such as `"90s"`, `"10m"` or `"2h"`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Period(
-    #[serde(deserialize_with = "super::period::deserialize")] pub(super) Duration,
+    #[serde(deserialize_with = "crate::base::period::deserialize")] pub(super) Duration,
 );
 
 /// Reads `credential`. A key that was written here in the place of its source

@@ -10,7 +10,7 @@ use http::HeaderName;
 
 use super::Injection;
 use super::file::Preset;
-use crate::route::ErrorShape;
+use crate::policy::ErrorShape;
 
 /// Paths that Claude Code checks for a connection, without a credential.
 const CONNECTION_CHECKS: &[&str] = &["/", "/api/hello"];
@@ -165,12 +165,12 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::Rule;
+    use crate::policy::Rule;
 
     #[test]
     fn presets_hold_valid_names_rules_and_upstreams() {
         for preset in [&ANTHROPIC, &OPENAI, &GEMINI, &GITHUB, &GITHUB_GIT] {
-            preset.name.parse::<crate::route::RouteName>().unwrap();
+            preset.name.parse::<crate::policy::RouteName>().unwrap();
             crate::upstream::Upstream::parse(preset.upstream, false).unwrap();
             for rule in preset.allow {
                 rule.parse::<Rule>().unwrap();

@@ -3,11 +3,10 @@
 
 use std::path::PathBuf;
 
-use super::environment::{Environment, is_read_from_dotenv, read_dotenv};
-use super::error::Unavailable;
-use super::files;
-use super::secret::{InvalidSecret, Secret};
 use super::source::CredentialSource;
+use crate::secret::{
+    Environment, InvalidSecret, Secret, Unavailable, files, is_read_from_dotenv, read_dotenv,
+};
 
 /// A variable or a file that holds a credential as it is.
 #[derive(Clone, Debug)]

@@ -4,14 +4,11 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::secret::{Environment, Secret, Unavailable};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
-
-use super::environment::Environment;
-use super::error::Unavailable;
-use super::secret::Secret;
 
 /// Most that the program may print, in bytes; far more than a secret can have.
 const MAX_OUTPUT: u64 = 64 * 1024;

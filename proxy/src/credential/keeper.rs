@@ -11,11 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Observers;
 use super::clock::Clock;
-use super::error::{Reason, Unavailable};
 use super::opened::Opened;
 use super::state::State;
 use super::watch::FileWatch;
-use crate::chain;
+use crate::base::chain;
+use crate::secret::{Reason, Unavailable};
 
 /// First and longest wait before a failed renewal is tried again.
 const FIRST_RETRY: Duration = Duration::from_secs(1);

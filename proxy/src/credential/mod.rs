@@ -8,14 +8,9 @@
 mod at_hand;
 mod clock;
 mod command;
-mod dotenv;
-mod environment;
-mod error;
-mod files;
 mod keeper;
 mod login;
 mod opened;
-mod secret;
 mod source;
 mod state;
 #[cfg(test)]
@@ -30,9 +25,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-pub use environment::{Environment, Origin, Setting, is_read_from_dotenv};
-pub use error::{Reason, Unavailable};
-pub use secret::{InvalidSecret, Secret};
+pub use crate::secret::{
+    Environment, InvalidSecret, Origin, Reason, Secret, Setting, Unavailable, is_read_from_dotenv,
+};
 pub(crate) use source::variable_default;
 pub use source::{CredentialSource, anthropic_default};
 

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use super::at_hand::AtHand;
 use super::clock::Clock;
-use super::environment::Environment;
-use super::error::Unavailable;
+use super::command;
 use super::login::{Connect, DirectConnect, EndpointUrl, Format, Login};
-use super::secret::Secret;
 use super::source::CredentialSource;
 use super::state::Reading;
-use super::{command, files};
-use crate::config::Deadlines;
+use crate::policy::Deadlines;
+use crate::secret::{Environment, Secret, Unavailable, files};
 use crate::upstream::connect::Connector;
 use crate::upstream::tls;
 

@@ -8,9 +8,8 @@ use drawbridge_shared::env::{ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN, CLAUDE_COD
 use drawbridge_shared::protocol::AuthMode;
 use serde::Deserialize;
 
-use super::environment::{Environment, read_dotenv};
-use super::error::Unavailable;
-use crate::config::period;
+use crate::base::period;
+use crate::secret::{Environment, Unavailable, read_dotenv};
 
 /// Where a credential comes from: the `credential` table of a route.
 ///

@@ -1,9 +1,7 @@
 //! What is known about one credential at one moment.
 
+use crate::secret::{Reason, Secret, Unavailable};
 use std::time::{Duration, SystemTime};
-
-use super::error::{Reason, Unavailable};
-use super::secret::Secret;
 
 /// Least time between two renewals that an upstream's 401 causes. A token that
 /// is refused for another reason than its age is not to be renewed per request.

@@ -14,7 +14,7 @@ use super::{Patterns, Scrubber, scrub_headers};
 /// Fails closed: after an error of `inner` it is never polled again, and what
 /// was held back is not shown.
 #[derive(Debug)]
-pub struct ScrubbedBody<B> {
+pub(crate) struct ScrubbedBody<B> {
     inner: B,
     scrubber: Scrubber,
     /// `inner` ended or failed.
@@ -26,7 +26,7 @@ pub struct ScrubbedBody<B> {
 impl<B> ScrubbedBody<B> {
     /// Hides `patterns` in `inner`.
     #[must_use]
-    pub const fn new(inner: B, patterns: Patterns) -> Self {
+    pub(crate) const fn new(inner: B, patterns: Patterns) -> Self {
         Self {
             inner,
             scrubber: Scrubber::new(patterns),

@@ -17,7 +17,7 @@ type Form = Zeroizing<Vec<u8>>;
 /// JSON-escaped, hexadecimal. The raw one comes first. Forms that are the same
 /// for this secret (a key of letters and digits needs no escapes) come once.
 #[must_use]
-pub fn forms(secret: &[u8]) -> Vec<Form> {
+pub(crate) fn forms(secret: &[u8]) -> Vec<Form> {
     if secret.is_empty() {
         return Vec::new();
     }

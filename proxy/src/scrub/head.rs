@@ -13,13 +13,13 @@ use super::Patterns;
 ///
 /// The reason phrase, which HTTP/1 lets an upstream choose freely, is dropped:
 /// clients do not read it, and the status stays.
-pub fn scrub_head(head: &mut response::Parts, patterns: &Patterns) {
+pub(crate) fn scrub_head(head: &mut response::Parts, patterns: &Patterns) {
     head.extensions.remove::<ReasonPhrase>();
     scrub_headers(&mut head.headers, patterns);
 }
 
 /// Masks the secrets in header or trailer values.
-pub fn scrub_headers(headers: &mut HeaderMap, patterns: &Patterns) {
+pub(crate) fn scrub_headers(headers: &mut HeaderMap, patterns: &Patterns) {
     for value in headers.values_mut() {
         if let Some(masked) = patterns.masked(value.as_bytes()) {
             // Masks are printable and nothing else changed, so the value stays
@@ -35,7 +35,7 @@ pub fn scrub_headers(headers: &mut HeaderMap, patterns: &Patterns) {
 /// Always said, not merely left out: without the header any encoding is
 /// allowed (RFC 9110, section 12.5.3). A WebSocket's extensions are what would
 /// compress its messages, so none is offered.
-pub fn request_identity(headers: &mut HeaderMap) {
+pub(crate) fn request_identity(headers: &mut HeaderMap) {
     headers.remove(SEC_WEBSOCKET_EXTENSIONS);
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
@@ -43,7 +43,7 @@ pub fn request_identity(headers: &mut HeaderMap) {
 /// The upstream compressed an answer although it was asked not to.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream's answer has {header}: {coding:?}, so secrets in it could not be hidden")]
-pub struct CompressedAnswer {
+pub(crate) struct CompressedAnswer {
     header: HeaderName,
     /// As the upstream wrote it, shortened.
     coding: String,
@@ -54,7 +54,7 @@ pub struct CompressedAnswer {
 /// # Errors
 /// The answer has a content coding other than `identity`, or a transfer coding
 /// other than `chunked`.
-pub fn require_identity(headers: &HeaderMap) -> Result<(), CompressedAnswer> {
+pub(crate) fn require_identity(headers: &HeaderMap) -> Result<(), CompressedAnswer> {
     for (header, plain) in [
         (CONTENT_ENCODING, "identity"),
         (TRANSFER_ENCODING, "chunked"),

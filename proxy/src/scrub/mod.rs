@@ -31,9 +31,9 @@ mod forms;
 mod head;
 mod pattern;
 
-pub use body::ScrubbedBody;
-pub use forms::forms;
-pub use head::{CompressedAnswer, request_identity, require_identity, scrub_head, scrub_headers};
+pub(crate) use body::ScrubbedBody;
+pub(crate) use forms::forms;
+pub(crate) use head::{request_identity, require_identity, scrub_head, scrub_headers};
 pub use pattern::{Patterns, PatternsError};
 
 use bytes::Bytes;

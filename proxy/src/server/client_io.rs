@@ -2,19 +2,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Method;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::stream::Stream;
-use super::wire::{Refused, Violation, WireGuard};
-use crate::config::Deadlines;
-use crate::request::Client;
+use crate::http1::{Refused, WireGuard};
+use crate::policy::Deadlines;
+use crate::request::{Client, HeadRefusal, UpgradeSwitch};
 
 /// A client's stream: its bytes are checked before anything else sees them, and
 /// neither a head that does not end nor a client that does not read its answer
@@ -42,32 +39,6 @@ pub(crate) struct ClientIo {
 /// and is refused as well.
 const REFUSED_HEAD: &[u8] = b"- / HTTP/1.1\r\nhost: -\r\n\r\n";
 
-/// Method of [`REFUSED_HEAD`].
-const REFUSED_METHOD: &str = "-";
-
-/// Why a connection's last head was refused, told by the one who reads it to the
-/// one who answers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HeadRefusal(Arc<OnceLock<Violation>>);
-
-impl HeadRefusal {
-    /// Why a request was refused, if it is the one that stands for that.
-    pub(crate) fn of(&self, method: &Method) -> Option<Violation> {
-        let is_stand_in = method.as_str() == REFUSED_METHOD;
-        is_stand_in.then(|| self.0.get().copied()).flatten()
-    }
-
-    /// Whether the client has sent something that was refused.
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.get().is_some()
-    }
-
-    fn set(&self, violation: Violation) {
-        // The first one ends the connection.
-        let _ = self.0.set(violation);
-    }
-}
-
 /// The first bytes of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct First {
@@ -80,25 +51,6 @@ struct Deadline {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     is_running: bool,
-}
-
-/// What became of a request for an upgrade, told by the one who answers it to
-/// the one who reads what follows.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct UpgradeSwitch(Arc<AtomicU8>);
-
-const UNDECIDED: u8 = 0;
-const GRANTED: u8 = 1;
-const DENIED: u8 = 2;
-
-impl UpgradeSwitch {
-    pub(crate) fn grant(&self) {
-        self.0.store(GRANTED, Ordering::Release);
-    }
-
-    pub(crate) fn deny(&self) {
-        self.0.store(DENIED, Ordering::Release);
-    }
 }
 
 impl First {
@@ -201,10 +153,10 @@ impl ClientIo {
     /// Lets the guard look at what was read, from `before` on, and leaves there
     /// or in `checked` what may be read.
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        match self.upgrade.0.swap(UNDECIDED, Ordering::AcqRel) {
-            GRANTED => self.guard.grant_upgrade(),
-            DENIED => self.guard.deny_upgrade(),
-            _ => {}
+        match self.upgrade.take() {
+            Some(true) => self.guard.grant_upgrade(),
+            Some(false) => self.guard.deny_upgrade(),
+            None => {}
         }
         let read = &buf.filled()[before..];
         let inspected = self.guard.inspect(read);

@@ -15,11 +15,11 @@ use super::client_io::{ClientIo, First};
 use super::listener::{Acceptor, Socket};
 use super::stall::{Stall, StreamExecutor};
 use super::stream::Stream;
-use super::wire::{MAX_HEAD_BYTES, MAX_HEADERS, WireGuard};
 use super::worker::{ConnectionCount, Worker};
-use crate::chain;
-use crate::config::Deadlines;
-use crate::request::{self, Client};
+use crate::base::chain;
+use crate::http1::{MAX_HEAD_BYTES, MAX_HEADERS, WireGuard};
+use crate::policy::Deadlines;
+use crate::request::{self, Client, RequestContext};
 use crate::session::{ListenerId, Origin};
 
 /// Pause after an accept that failed because the host ran out of something.
@@ -74,20 +74,26 @@ pub(crate) async fn accept(
             continue;
         };
         let ends = (closed.clone(), draining.clone());
-        tokio::task::spawn_local(serve(Rc::clone(&worker), stream, origin, ends, count));
+        tokio::task::spawn_local(serve(
+            Rc::clone(worker.requests()),
+            stream,
+            origin,
+            ends,
+            count,
+        ));
     }
 }
 
 /// Serves one connection to its end. When listener or proxy close, the request
 /// in flight is finished first.
 async fn serve(
-    worker: Rc<Worker>,
+    context: Rc<RequestContext>,
     mut stream: Stream,
     origin: Origin,
     (mut closed, mut draining): (watch::Receiver<()>, watch::Receiver<()>),
     _count: ConnectionCount,
 ) {
-    let deadlines = *worker.deadlines();
+    let deadlines = *context.deadlines();
     let first = tokio::select! {
         first = tokio::time::timeout(deadlines.head, First::read(&mut stream)) => first,
         _ = closed.changed() => return,
@@ -108,11 +114,11 @@ async fn serve(
         let connection = http2(streams.clone()).serve_connection(
             io(WireGuard::passing()),
             service_fn(|request| {
-                let (worker, client) = (Rc::clone(&worker), client.clone());
+                let (context, client) = (Rc::clone(&context), client.clone());
                 let stall = Stall::new(deadlines.idle);
                 streams.expect(&stall);
                 async move {
-                    let answer = request::serve(worker, client, request).await;
+                    let answer = request::serve(context, client, request).await;
                     Ok::<_, Infallible>(stall.watch(answer))
                 }
             }),
@@ -127,10 +133,10 @@ async fn serve(
         .await
     } else {
         let service = service_fn(move |request| {
-            let (worker, client) = (Rc::clone(&worker), client.clone());
+            let (context, client) = (Rc::clone(&context), client.clone());
             // In a box of its own, which is gone while an answer streams: the library
             // keeps the room of this future for as long as the connection.
-            async move { Ok::<_, Infallible>(Box::pin(request::serve(worker, client, request)).await) }
+            async move { Ok::<_, Infallible>(Box::pin(request::serve(context, client, request)).await) }
         });
         let connection = http1(&deadlines)
             .serve_connection(io(WireGuard::new()), service)

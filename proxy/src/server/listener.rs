@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 use super::stream::Stream;
-use crate::config::ClientAuth;
+use crate::policy::ClientAuth;
 use crate::session::ListenerId;
 
 /// Longest path of a unix socket: `sun_path` without its NUL, on Linux 107

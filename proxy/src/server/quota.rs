@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Limits;
+use crate::policy::Limits;
 use crate::session::{ListenerId, Origin};
 
 /// Whom connections are counted for: an address, or everybody on one socket.

@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::body::ResponseBody;
+use crate::request::ResponseBody;
 
 /// Of a piece that is longer, the last byte goes by itself.
 const LARGE_PIECE: usize = 4096;

@@ -1,6 +1,6 @@
 //! One worker thread: its event loop, routes and upstream connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,12 +12,9 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::connection;
 use super::listener::Socket;
 use super::quota::{Counted, Quota};
-use crate::config::{ClientAuth, Deadlines, Limits};
-use crate::session::{ListenerId, Origin, Sessions};
-use crate::table::{Route, RouteTable};
-use crate::telemetry::Telemetry;
-use crate::upstream::connect::Connector;
-use crate::upstream::{OutgoingProxy, Pool};
+use crate::request::{RequestContext, RequestSetup};
+use crate::routes::RouteTable;
+use crate::session::{ListenerId, Origin};
 
 /// How often idle upstream connections are looked through.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,28 +29,16 @@ pub(crate) enum Command {
 /// What all workers start with.
 #[derive(Clone)]
 pub(crate) struct Setup {
-    pub(crate) tls: Arc<rustls::ClientConfig>,
-    pub(crate) sessions: Sessions,
-    pub(crate) telemetry: Telemetry,
-    pub(crate) outgoing: Option<OutgoingProxy>,
-    pub(crate) client_auth: ClientAuth,
-    pub(crate) deadlines: Deadlines,
-    pub(crate) limits: Limits,
+    pub(crate) requests: RequestSetup,
     pub(crate) quota: Quota,
 }
 
-/// What the requests of one worker share.
-pub(crate) struct Worker {
-    setup: Setup,
-    routing: RefCell<Rc<Routing>>,
+/// One worker thread's side of its connections.
+pub(super) struct Worker {
+    requests: Rc<RequestContext>,
+    quota: Quota,
     connections: Cell<usize>,
     connection_ended: Notify,
-}
-
-/// The routes, each with its connections.
-pub(crate) struct Routing {
-    table: Arc<RouteTable>,
-    pools: Vec<Rc<Pool>>,
 }
 
 /// Starts a worker thread.
@@ -99,7 +84,7 @@ async fn run(
     mut inbox: mpsc::UnboundedReceiver<Command>,
 ) -> Option<(usize, oneshot::Sender<usize>)> {
     let (open, draining) = watch::channel(());
-    tokio::task::spawn_local(prune(Rc::clone(&worker)));
+    tokio::task::spawn_local(prune(Rc::clone(&worker.requests)));
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Listen(socket, id, closed) => {
@@ -107,7 +92,7 @@ async fn run(
                     connection::accept(Rc::clone(&worker), socket, id, closed, draining.clone());
                 tokio::task::spawn_local(accepting);
             }
-            Command::Reload(table) => worker.reload(table),
+            Command::Reload(table) => worker.requests.reload(table),
             Command::Drain(limit, ended) => {
                 drop(open);
                 let drained = tokio::time::timeout(limit, worker.all_connections_ended());
@@ -119,57 +104,33 @@ async fn run(
     None
 }
 
-async fn prune(worker: Rc<Worker>) {
+async fn prune(requests: Rc<RequestContext>) {
     let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         ticks.tick().await;
-        let routing = worker.routing();
-        routing.pools.iter().for_each(|pool| pool.prune());
+        requests.prune();
     }
 }
 
 impl Worker {
     fn new(setup: Setup, table: Arc<RouteTable>) -> Self {
-        let routing = Routing::new(table, &setup);
         Self {
-            setup,
-            routing: RefCell::new(Rc::new(routing)),
+            requests: Rc::new(RequestContext::new(setup.requests, table)),
+            quota: setup.quota,
             connections: Cell::new(0),
             connection_ended: Notify::new(),
         }
     }
 
-    /// Uses new routes from the next request on. Idle connections of the old
-    /// ones close with the last request that uses them.
-    fn reload(&self, table: Arc<RouteTable>) {
-        let routing = Routing::new(table, &self.setup);
-        *self.routing.borrow_mut() = Rc::new(routing);
-    }
-
-    pub(crate) fn routing(&self) -> Rc<Routing> {
-        Rc::clone(&self.routing.borrow())
-    }
-
-    pub(crate) const fn sessions(&self) -> &Sessions {
-        &self.setup.sessions
-    }
-
-    pub(crate) const fn telemetry(&self) -> &Telemetry {
-        &self.setup.telemetry
-    }
-
-    pub(crate) const fn client_auth(&self) -> ClientAuth {
-        self.setup.client_auth
-    }
-
-    pub(crate) const fn deadlines(&self) -> &Deadlines {
-        &self.setup.deadlines
+    /// What its requests are served with.
+    pub(super) const fn requests(&self) -> &Rc<RequestContext> {
+        &self.requests
     }
 
     /// Counts a client connection until the returned guard is dropped; `None`
     /// when there are too many.
-    pub(crate) fn count_connection(self: &Rc<Self>, origin: Origin) -> Option<ConnectionCount> {
-        let counted = self.setup.quota.count(origin)?;
+    pub(super) fn count_connection(self: &Rc<Self>, origin: Origin) -> Option<ConnectionCount> {
+        let counted = self.quota.count(origin)?;
         self.connections.set(self.connections.get() + 1);
         Some(ConnectionCount {
             worker: Rc::clone(self),
@@ -184,38 +145,8 @@ impl Worker {
     }
 }
 
-impl Routing {
-    fn new(table: Arc<RouteTable>, setup: &Setup) -> Self {
-        let connector =
-            Connector::new(&setup.tls, setup.deadlines.connect).through(setup.outgoing.clone());
-        let connector = Rc::new(connector);
-        let pools = table
-            .routes()
-            .iter()
-            .map(|route| {
-                Rc::new(Pool::new(
-                    Arc::clone(route.upstream()),
-                    Rc::clone(&connector),
-                    setup.limits.idle_upstream_connections,
-                    setup.deadlines.idle_upstream,
-                ))
-            })
-            .collect();
-        Self { table, pools }
-    }
-
-    pub(crate) fn table(&self) -> &RouteTable {
-        &self.table
-    }
-
-    /// The connections of a route of this table.
-    pub(crate) fn pool(&self, route: &Route) -> &Rc<Pool> {
-        &self.pools[route.index()]
-    }
-}
-
 /// A client connection that is counted.
-pub(crate) struct ConnectionCount {
+pub(super) struct ConnectionCount {
     worker: Rc<Worker>,
     _counted: Counted,
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Session, SessionLimits};
-use crate::error::Refusal;
+use crate::policy::Refusal;
 
 /// What a request is taken to cost as long as it has not told, of input and of
 /// output, unless one of its session has cost more. Agents let a model write

@@ -129,7 +129,7 @@ fn a_kept_session_outlives_its_guard_and_is_revoked_by_name() {
 
 #[test]
 fn admissions_count_requests_in_flight() {
-    use crate::error::Refusal;
+    use crate::policy::Refusal;
     use crate::session::limit::Admission;
     let sessions = Sessions::default();
     let mut narrow = spec();

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Which addresses a route accepts for its upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Addresses of the public internet only.
     Public,
     /// Private networks and loopback too, but never link-local addresses, where
@@ -21,7 +21,7 @@ pub enum Reach {
 impl Reach {
     /// Whether an address is within reach.
     #[must_use]
-    pub fn allows(self, address: IpAddr) -> bool {
+    pub(crate) fn allows(self, address: IpAddr) -> bool {
         let address = embedded_v4(address).map_or_else(|| address.to_canonical(), IpAddr::V4);
         if is_never_an_upstream(address) {
             return false;

@@ -13,8 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
 use super::io::UpstreamIo;
-use crate::body::RequestBody;
-use crate::chain;
+use super::request_body::RequestBody;
+use crate::base::chain;
 
 type Connection = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
 

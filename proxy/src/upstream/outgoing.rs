@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 use super::connect::ConnectError;
 use super::{is_host, literal_address};
-use crate::credential::{Environment, Secret};
-use crate::headers::percent_decode;
-use crate::network::Network;
+use crate::base::headers::percent_decode;
+use crate::base::network::Network;
+use crate::secret::{Environment, Secret};
 
 /// Variables that may name the proxy; the first one that is there counts, and
 /// upstreams are spoken to in TLS.

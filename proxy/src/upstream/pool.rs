@@ -24,9 +24,9 @@ use super::Upstream;
 use super::connect::{ConnectError, Connector, Protocol};
 use super::driver::Driver;
 use super::io::UpstreamIo;
-use crate::body::RequestBody;
-use crate::chain;
-use crate::executor::LocalExecutor;
+use super::request_body::RequestBody;
+use crate::base::chain;
+use crate::base::executor::LocalExecutor;
 
 /// Most requests that share an HTTP/2 connection; servers commonly allow 100.
 const MAX_STREAMS: u32 = 100;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use drawbridge_proxy::audit;
+use drawbridge_proxy::testing::verify;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::program::{PROGRAM, Running, command_of, config, run, wait_for};
@@ -74,7 +74,7 @@ fn after_a_full_disk_requests_are_served_and_recorded_again() {
 
     let anchor = std::fs::read_to_string(running.folder.path().join("audit.jsonl.anchor"));
     let anchor = anchor.unwrap().parse().unwrap();
-    let report = audit::verify(std::slice::from_ref(&file), Some(anchor)).unwrap();
+    let report = verify(std::slice::from_ref(&file), Some(anchor)).unwrap();
     let text = wait_for_records(&file, "interrupted", 1);
     // Opened, the session, three requests, the interruption, closed.
     assert_eq!((report.records, text.lines().count()), (7, 7), "{text}");
@@ -93,5 +93,5 @@ fn a_proxy_can_end_while_its_disk_is_full() {
     assert!(stopped.0);
     assert!(running.child.wait().unwrap().success());
     let file = running.folder.path().join("audit.jsonl");
-    audit::verify(&[file], None).unwrap();
+    verify(&[file], None).unwrap();
 }

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::ClientAuth;
+use crate::policy::ClientAuth;
 
 const KEY: &str = "sk-ant-fake-CANARY-0123456789";
 

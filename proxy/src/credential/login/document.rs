@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use crate::secret::{InvalidSecret, Secret};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
-
-use super::super::secret::{InvalidSecret, Secret};
 
 /// A JSON object whose strings are cleared from memory when it is dropped.
 pub(super) struct Document(Value);

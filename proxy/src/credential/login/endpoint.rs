@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 use crate::upstream::connect::{ConnectError, Connector};
 use crate::upstream::{InvalidUpstream, Upstream};
 
-use super::super::secret::Secret;
 use super::document::{Document, secret};
+use crate::secret::Secret;
 
 /// Longest exchange, from connecting to the answer's last byte. It is less
 /// than half of what makes a lock stale.
@@ -32,16 +32,16 @@ const MAX_ANSWER: usize = 256 * 1024;
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// Opens connections to token endpoints.
-pub(in super::super) trait Connect: fmt::Debug + Send + Sync {
+pub(in crate::credential) trait Connect: fmt::Debug + Send + Sync {
     fn connect<'a>(&'a self, endpoint: &'a EndpointUrl) -> Connecting<'a>;
 }
 
 /// A connection that is being opened.
-pub(in super::super) type Connecting<'a> =
+pub(in crate::credential) type Connecting<'a> =
     Pin<Box<dyn Future<Output = Result<Box<dyn Connection>, ConnectError>> + Send + 'a>>;
 
 /// A connection to a token endpoint.
-pub(in super::super) trait Connection:
+pub(in crate::credential) trait Connection:
     AsyncRead + AsyncWrite + Send + Unpin
 {
 }
@@ -50,7 +50,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 /// The URL of a token endpoint: `https`, or `http` on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct EndpointUrl {
+pub(in crate::credential) struct EndpointUrl {
     upstream: Upstream,
     /// Path and query.
     target: String,
@@ -59,7 +59,7 @@ pub(in super::super) struct EndpointUrl {
 impl EndpointUrl {
     /// Checks a URL. It is the operator's choice, so its name may lead into a
     /// private network.
-    pub(in super::super) fn parse(text: &str) -> Result<Self, InvalidUpstream> {
+    pub(in crate::credential) fn parse(text: &str) -> Result<Self, InvalidUpstream> {
         let invalid = || InvalidUpstream::NotAUrl(text.to_owned());
         let uri: Uri = text.parse().map_err(|_| invalid())?;
         let scheme = uri.scheme_str().ok_or_else(invalid)?;
@@ -83,11 +83,11 @@ impl fmt::Display for EndpointUrl {
 
 /// The way that requests to upstreams take too: every address is vetted.
 #[derive(Debug)]
-pub(in super::super) struct DirectConnect(Connector);
+pub(in crate::credential) struct DirectConnect(Connector);
 
 impl DirectConnect {
     /// With these settings.
-    pub(in super::super) const fn new(connector: Connector) -> Self {
+    pub(in crate::credential) const fn new(connector: Connector) -> Self {
         Self(connector)
     }
 }

@@ -9,13 +9,13 @@ use http::HeaderValue;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::super::secret::Secret;
 use super::document::{Document, DocumentError, secret, set};
 use super::endpoint::Answer;
+use crate::secret::Secret;
 
 /// Whose login file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Format {
+pub(in crate::credential) enum Format {
     /// Claude Code's `.credentials.json`.
     Claude,
     /// Codex's `auth.json`.

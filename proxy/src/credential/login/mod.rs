@@ -5,6 +5,8 @@
 //! is used. Once an answer has been read, its refresh token is never sent
 //! again, also when the file could not be written.
 
+use crate::secret::{Environment, Reason, Secret, Unavailable, files};
+
 mod document;
 mod endpoint;
 mod format;
@@ -26,12 +28,8 @@ use self::format::{Client, Tokens};
 use self::lock::{LockError, LoginLock};
 use self::replace::Replacement;
 use super::clock::Clock;
-use super::environment::Environment;
-use super::error::{Reason, Unavailable};
-use super::files;
-use super::secret::Secret;
 use super::state::Reading;
-use crate::chain;
+use crate::base::chain;
 
 /// A login in a file.
 #[derive(Debug)]

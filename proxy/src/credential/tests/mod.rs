@@ -1,5 +1,4 @@
 use drawbridge_shared::protocol::AuthMode;
-use proptest::prelude::*;
 
 use super::*;
 
@@ -131,43 +130,4 @@ fn no_credential_names_every_place_that_was_looked_at() {
     no credential for the Anthropic API: none of ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN, ANTHROPIC_AUTH_TOKEN is set in the environment or in /nowhere/.env
     hint: set one of them, or name another source under `credential` in drawbridge.toml, for example { source = "claude-login" }
     "#);
-}
-
-#[test]
-fn dotenv_files_of_all_kinds_are_read() {
-    let parse = |text: &str| dotenv::parse(text, |name| name == "KEY").map(|mut v| v.remove("KEY"));
-    let value = |text: &str| parse(text).unwrap().unwrap().to_string();
-    assert_eq!(value("KEY=plain"), "plain");
-    assert_eq!(value("\u{feff}export KEY = spaced \r\n"), "spaced");
-    assert_eq!(value("KEY=a#b # comment"), "a#b");
-    assert_eq!(value("KEY='a # $b' # c\n"), "a # $b");
-    assert_eq!(value(r#"KEY="a\"b\\n\q""#), r#"a"b\n\q"#);
-    assert_eq!(value("KEY=\"two\nlines\""), "two\nlines");
-    assert_eq!(value("KEY=1\n#KEY=2\nKEY=3\nexportKEY=4\n"), "3");
-    assert_eq!(value("KEY=\nOTHER=x"), "");
-    // A name inside another value is not an assignment.
-    assert_eq!(value("OTHER=\"x\nKEY=evil\n\"\r\nKEY=good"), "good");
-    assert_eq!(value("OTHER='never ends\nKEY=good"), "good");
-    assert!(parse("not an assignment").unwrap().is_none());
-    let error = parse("A=1\nKEY='sk-never-ends\n").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "line 2: the quoted value of KEY has no end"
-    );
-}
-
-proptest! {
-    #[test]
-    fn dotenv_gives_back_what_was_quoted(value in "[ -~]{0,40}", before in "[ -~\n]{0,40}") {
-        prop_assume!(!before.contains(['\'', '"']));
-        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
-        let text = format!("{before}\nKEY=\"{quoted}\"\nEND=1");
-        let read = dotenv::parse(&text, |name| name == "KEY").unwrap();
-        prop_assert_eq!(read["KEY"].as_str(), value.as_str());
-    }
-
-    #[test]
-    fn dotenv_never_panics(text in "(KEY|=|'|\"|\\\\|\r|\n|é|#| |export ){0,30}") {
-        let _ = dotenv::parse(&text, |_| true);
-    }
 }

@@ -244,7 +244,7 @@ async fn a_command_that_fails_says_how_and_never_what_it_printed() {
         .await
         .unwrap_err();
     assert_eq!(
-        crate::chain(&problem),
+        crate::base::chain(&problem),
         "the credential command /no/such/program failed: it cannot be started: No such file or directory (os error 2)"
     );
 }

@@ -128,7 +128,7 @@ async fn no_error_and_no_debug_text_holds_a_token() {
         let credential = login.open().await;
         let problem = credential.current().await.unwrap_err();
         assert!(!format!("{problem:?} {credential:?} {:?}", login.credentials).contains("CANARY"));
-        let text = crate::chain(&problem);
+        let text = crate::base::chain(&problem);
         texts.push(text.replace(login.folder.path().to_str().unwrap(), "~"));
     }
     let login = Login::ending_in(-10, Issuer::new());
@@ -143,7 +143,7 @@ async fn no_error_and_no_debug_text_holds_a_token() {
         let credential = opened(&login.another_process(), &claude()).await;
         let problem = credential.problem().unwrap();
         assert!(!format!("{problem:?} {credential:?}").contains("CANARY"));
-        let text = crate::chain(&problem);
+        let text = crate::base::chain(&problem);
         texts.push(text.replace(login.folder.path().to_str().unwrap(), "~"));
     }
     insta::assert_snapshot!(texts.join("\n"));

@@ -1,0 +1,178 @@
+//! The proxy's configuration: what `drawbridge.toml` and the environment said,
+//! resolved into what the proxy uses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use drawbridge_shared::protocol::AuthMode;
+
+use crate::credential::{CredentialSource, require_at_hand};
+pub use crate::policy::{ClientAuth, Deadlines, Fsync, Injection, Limits};
+use crate::policy::{ErrorShape, RouteName, Rule};
+pub use crate::secret::Environment;
+use crate::secret::Unavailable;
+use crate::upstream::{OutgoingProxy, Upstream};
+
+mod file;
+mod preset;
+mod resolve;
+
+pub use file::{ConfigError, ConfigFile, FILE_NAME, Preset};
+
+/// One route, resolved.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Name, and first path segment that selects the route.
+    pub name: RouteName,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// Where its secret comes from; `Err` says why there is no source.
+    pub credential: Result<CredentialSource, Unavailable>,
+    /// Where its secret goes.
+    pub injection: Injection,
+    /// What is allowed; an empty list allows nothing.
+    pub allow: Vec<Rule>,
+    /// The beginning of its clients' paths that the upstream does not have; rules
+    /// are about what comes after it.
+    pub strip_path: Option<String>,
+    /// Paths whose `HEAD` the proxy answers itself.
+    pub answered_heads: &'static [&'static str],
+    /// In which shape errors are written.
+    pub error_shape: ErrorShape,
+    /// Whether the beta for OAuth tokens is added to `anthropic-beta`.
+    pub adds_oauth_beta: bool,
+    /// Whether answers tell how many tokens they cost.
+    pub is_metered: bool,
+    /// What applies to this route only.
+    pub limits: RouteLimits,
+}
+
+/// Bounds of one route; `None` leaves it to the proxy's, or without a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteLimits {
+    /// For the head of an answer.
+    pub first_byte: Option<Duration>,
+    /// For the next piece of a body.
+    pub idle: Option<Duration>,
+    /// Bytes of one request body.
+    pub body_bytes: Option<u64>,
+    /// Requests in flight at one time.
+    pub concurrent: Option<u32>,
+}
+
+/// Where `credential-proxy` listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// The address for TCP; the bind rule chooses when absent.
+    pub bind: Option<IpAddr>,
+    /// The TCP port.
+    pub port: Option<u16>,
+    /// The unix socket.
+    pub socket: Option<PathBuf>,
+    /// The unix socket for sessions, metrics and reloading.
+    pub admin_socket: Option<PathBuf>,
+    /// The loopback address for health and metrics.
+    pub health: Option<SocketAddr>,
+    /// Whether an address that means every interface is accepted.
+    pub allow_wildcard: bool,
+}
+
+/// Where and how requests are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// When records are forced onto the disk.
+    pub fsync: Fsync,
+}
+
+/// Everything the proxy needs to start.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// The routes; the first is the default.
+    pub routes: Vec<RouteConfig>,
+    /// Where `credential-proxy` listens; the launcher has listeners of its own.
+    pub listen: ListenConfig,
+    /// How clients prove themselves.
+    pub client_auth: ClientAuth,
+    /// The longest waits.
+    pub deadlines: Deadlines,
+    /// Bounds on what is held.
+    pub limits: Limits,
+    /// Files of root certificates to trust beside the platform's.
+    pub extra_roots: Vec<PathBuf>,
+    /// Threads that serve requests.
+    pub workers: NonZeroUsize,
+    /// The proxy that the network demands for the way out.
+    pub outgoing: Option<OutgoingProxy>,
+    /// How long requests in flight may go on after the first signal.
+    pub drain: Duration,
+    /// The audit file; none is written when absent.
+    pub audit: Option<AuditConfig>,
+    /// What credentials are read from.
+    pub environment: Environment,
+}
+
+impl ProxyConfig {
+    /// Resolves what the file and the environment say. Without routes in the
+    /// file there is one: the `anthropic` preset from the environment.
+    ///
+    /// # Errors
+    /// A value is not valid.
+    pub fn resolve(file: Option<&ConfigFile>, env: &Environment) -> Result<Self, ConfigError> {
+        Self::resolve_for(file, env, Preset::Anthropic)
+    }
+
+    /// The same for an agent of another vendor: without routes in the file
+    /// there is the one of `implied`.
+    ///
+    /// # Errors
+    /// A value is not valid.
+    pub fn resolve_for(
+        file: Option<&ConfigFile>,
+        env: &Environment,
+        implied: Preset,
+    ) -> Result<Self, ConfigError> {
+        resolve::resolve(file, env, implied)
+    }
+
+    /// Whether there is a route of this name.
+    #[must_use]
+    pub fn has_route(&self, name: &str) -> bool {
+        self.routes.iter().any(|route| route.name.as_str() == name)
+    }
+
+    /// Which kind of key the clients of the default route send.
+    #[must_use]
+    pub fn auth_mode(&self) -> AuthMode {
+        match self.routes.first().map(|route| &route.injection) {
+            Some(Injection::Bearer) => AuthMode::Oauth,
+            _ => AuthMode::ApiKey,
+        }
+    }
+
+    /// Checks that every route has a credential configured.
+    ///
+    /// # Errors
+    /// A route has none; the error names what was looked at.
+    pub fn require_credentials(&self) -> Result<(), Unavailable> {
+        let mut missing = self
+            .routes
+            .iter()
+            .filter_map(|r| r.credential.as_ref().err());
+        missing.next().map_or(Ok(()), |reason| Err(reason.clone()))
+    }
+
+    /// Checks that the credential of `route` is one, as far as that can be seen
+    /// in variables and files. Commands and logins are left to a proxy that has
+    /// started: no program is run, and nothing is asked of a vendor.
+    ///
+    /// # Errors
+    /// It is missing, or its value is not usable; the error says why.
+    pub fn require_usable(&self, route: &RouteConfig) -> Result<(), Unavailable> {
+        let source = route.credential.as_ref().map_err(Clone::clone)?;
+        require_at_hand(source, &self.environment)
+    }
+}
