@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::events::{Event, Listener, channel};
 use crate::fake_api::StandIn;
 use crate::process::block_on;
-use crate::run::follow_ups::{FollowUp, Source};
+use crate::run::RunControl;
+use crate::run::follow_ups::Source;
 use crate::run::{Request, launch};
 use crate::state::State;
 use crate::terminal::colour::Paint;
@@ -199,7 +200,7 @@ impl Story {
     async fn follow(
         self,
         mut events: Listener,
-        sender: mpsc::Sender<FollowUp>,
+        sender: mpsc::Sender<RunControl>,
         stand_in: &StandIn,
     ) -> Vec<String> {
         self.line("you", script::QUESTION);
@@ -227,7 +228,7 @@ impl Story {
                         let text = script::FOLLOW_UP.to_owned();
                         // It fails when the run is over, which the claims show.
                         let _ = sender
-                            .send(FollowUp::Message(HostMessage::text(text)))
+                            .send(RunControl::Message(HostMessage::text(text)))
                             .await;
                     } else {
                         sender = None;

@@ -10,33 +10,9 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_util::codec::FramedRead;
 
+use super::RunControl;
 use crate::error::{Context, Error, Result};
 use crate::process::lines::Lines;
-use crate::requests::{Reply, Snapshot};
-
-/// What the caller wants of a running conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FollowUp {
-    /// A further message.
-    Message(HostMessage),
-    /// A further message is made ready in a file of the group's outbox, from where
-    /// [`Self::HandOver`] moves it to the agent in one step.
-    Prepare { file: String, message: HostMessage },
-    /// The agent gets what was made ready.
-    HandOver { file: String },
-    /// No more messages will come; answers may.
-    Close,
-    /// An answer to a request of the agent.
-    Answer {
-        /// The request.
-        id: String,
-        reply: Reply,
-    },
-    /// What the host knows now of its groups and tasks.
-    Snapshot(Snapshot),
-    /// Something that cannot be understood; it is reported and skipped.
-    Invalid(String),
-}
 
 /// Where follow-ups come from.
 #[derive(Debug)]
@@ -49,7 +25,7 @@ pub(crate) enum Source {
     /// `{"type":"close"}`.
     Ndjson,
     /// Another part of this program.
-    Given(mpsc::Receiver<FollowUp>),
+    Given(mpsc::Receiver<RunControl>),
 }
 
 impl Source {
@@ -66,9 +42,9 @@ impl Source {
         }
     }
 
-    /// Starts to read; the channel ends with [`FollowUp::Close`], or when no
+    /// Starts to read; the channel ends with [`RunControl::Close`], or when no
     /// answers can come either.
-    pub(crate) fn start(self) -> mpsc::Receiver<FollowUp> {
+    pub(crate) fn start(self) -> mpsc::Receiver<RunControl> {
         let (sender, receiver) = mpsc::channel(16);
         let parse = match self {
             // The sender is dropped, so the channel is at its end.
@@ -82,14 +58,14 @@ impl Source {
     }
 }
 
-async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<FollowUp>) {
+async fn read_lines(parse: fn(String) -> Option<RunControl>, sender: mpsc::Sender<RunControl>) {
     let limit = usize::try_from(MAX_MESSAGE_BYTES).unwrap_or(usize::MAX);
     let mut lines = FramedRead::new(tokio::io::stdin(), Lines::up_to(limit));
     while let Some(line) = lines.next().await {
         let follow_up = match line {
             Ok(Ok(line)) => parse(line),
-            Ok(Err(error)) => Some(FollowUp::Invalid(error.to_string())),
-            Err(error) => Some(FollowUp::Invalid(error.to_string())),
+            Ok(Err(error)) => Some(RunControl::Invalid(error.to_string())),
+            Err(error) => Some(RunControl::Invalid(error.to_string())),
         };
         let Some(follow_up) = follow_up else {
             continue;
@@ -98,12 +74,12 @@ async fn read_lines(parse: fn(String) -> Option<FollowUp>, sender: mpsc::Sender<
             return;
         }
     }
-    let _ = sender.send(FollowUp::Close).await;
+    let _ = sender.send(RunControl::Close).await;
 }
 
-fn typed(line: String) -> Option<FollowUp> {
+fn typed(line: String) -> Option<RunControl> {
     let is_blank = line.trim().is_empty();
-    (!is_blank).then_some(FollowUp::Message(HostMessage::text(line)))
+    (!is_blank).then_some(RunControl::Message(HostMessage::text(line)))
 }
 
 #[derive(Deserialize)]
@@ -114,31 +90,31 @@ struct Line<'a> {
 
 /// Reads an answer, a snapshot, `{"type":"close"}`, or any message that a runner
 /// understands.
-fn ndjson(line: String) -> Option<FollowUp> {
+fn ndjson(line: String) -> Option<RunControl> {
     if line.trim().is_empty() {
         return None;
     }
     let parsed = serde_json::from_str::<Line<'_>>(&line).and_then(|Line { kind }| {
         Ok(match &*kind {
-            "close" => FollowUp::Close,
+            "close" => RunControl::Close,
             "answer" => {
                 let mut fields = fields(&line)?;
                 let id = fields.remove("id").unwrap_or_default();
-                FollowUp::Answer {
+                RunControl::Answer {
                     id: serde_json::from_value(id)?,
                     reply: serde_json::from_value(fields.into())?,
                 }
             }
-            "snapshot" => FollowUp::Snapshot(serde_json::from_value(fields(&line)?.into())?),
+            "snapshot" => RunControl::Snapshot(serde_json::from_value(fields(&line)?.into())?),
             _ => match serde_json::from_str(&line)? {
                 message if message == HostMessage::text(String::new()) => {
-                    FollowUp::Invalid("a message without text".to_owned())
+                    RunControl::Invalid("a message without text".to_owned())
                 }
-                message => FollowUp::Message(message),
+                message => RunControl::Message(message),
             },
         })
     });
-    Some(parsed.unwrap_or_else(|error| FollowUp::Invalid(error.to_string())))
+    Some(parsed.unwrap_or_else(|error| RunControl::Invalid(error.to_string())))
 }
 
 /// The fields of a line beside its type.
@@ -178,29 +154,30 @@ pub(crate) fn read_prompt(prompt: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::requests::{Reply, Snapshot};
 
     #[test]
     fn lines_of_json_are_messages_or_the_end() {
         let message = HostMessage::text("hi".to_owned());
         assert_eq!(
             ndjson(r#"{"type":"message","text":"hi"}"#.to_owned()),
-            Some(FollowUp::Message(message))
+            Some(RunControl::Message(message))
         );
         assert_eq!(
             ndjson(r#"{"type":"close"}"#.to_owned()),
-            Some(FollowUp::Close)
+            Some(RunControl::Close)
         );
         let answer = r#"{"type":"answer","id":"r1","ok":false,"text":"no"}"#;
         assert_eq!(
             ndjson(answer.to_owned()),
-            Some(FollowUp::Answer {
+            Some(RunControl::Answer {
                 id: "r1".to_owned(),
                 reply: Reply::refused("no"),
             })
         );
         assert_eq!(
             ndjson(r#"{"type":"snapshot","groups":[]}"#.to_owned()),
-            Some(FollowUp::Snapshot(Snapshot::default()))
+            Some(RunControl::Snapshot(Snapshot::default()))
         );
         assert_eq!(ndjson("  ".to_owned()), None);
     }
@@ -223,7 +200,7 @@ mod tests {
             (r#"{"type":"message","text":""}"#, "a message without text"),
         ];
         for (line, expected) in cases {
-            let Some(FollowUp::Invalid(reason)) = ndjson(line.to_owned()) else {
+            let Some(RunControl::Invalid(reason)) = ndjson(line.to_owned()) else {
                 panic!("{line} was accepted")
             };
             assert!(reason.contains(expected), "{reason}");

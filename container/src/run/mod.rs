@@ -1,6 +1,7 @@
 //! One run, from its settings to its end.
 
 pub(crate) mod broker;
+mod control;
 mod endpoint;
 pub(crate) mod follow_ups;
 mod monitor;
@@ -34,6 +35,7 @@ use endpoint::Endpoint;
 use monitor::{Conversation, End};
 use mounts::View;
 
+pub(crate) use control::RunControl;
 pub(crate) use mounts::require_mountable;
 pub(crate) use prepare::{require_program, responder};
 

@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::prepare::require_runnable;
 use crate::error::{Context, Error, Result};
 use crate::requests::Reply;
-use crate::run::follow_ups::FollowUp;
+use crate::run::RunControl;
 use crate::serve::retry::RetryPolicy;
 use crate::serve::store::{Filter, Store};
 use crate::serve::submission::{Stage, Submission, SubmissionId};
@@ -112,7 +112,7 @@ pub(crate) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Value> {
             };
             let live = hub.shared().live.get(&id).cloned();
             let live = live.ok_or_else(|| not_live(id))?;
-            if !live.answer(FollowUp::Answer { id: request, reply }) {
+            if !live.answer(RunControl::Answer { id: request, reply }) {
                 return Err(Error::full("too many answers wait for this run"));
             }
             Ok(json!({ "id": id }))

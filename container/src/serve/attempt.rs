@@ -16,7 +16,8 @@ use super::hub::{Hub, Live};
 use super::prepare::request_of;
 use crate::error::{Error, Result};
 use crate::events::{Event, Told, channel};
-use crate::run::follow_ups::{FollowUp, Source};
+use crate::run::RunControl;
+use crate::run::follow_ups::Source;
 use crate::run::{Request, launch};
 use crate::serve::retry::{Class, Failure, look_first};
 use crate::serve::submission::{Submission, SubmissionId};
@@ -109,7 +110,7 @@ impl Attempt {
 /// Hands the run what its callers have for it, until it is over: follow-ups,
 /// each after the store has it, until the conversation is closed; answers to
 /// its agent's requests and interrupts also after that.
-async fn feed(hub: Arc<Hub>, id: SubmissionId, live: Live, messages: mpsc::Sender<FollowUp>) {
+async fn feed(hub: Arc<Hub>, id: SubmissionId, live: Live, messages: mpsc::Sender<RunControl>) {
     let mut is_open = true;
     while let Some(next) = next_word(&hub, id, &live, &messages, &mut is_open).await {
         if messages.send(next).await.is_err() {
@@ -123,9 +124,9 @@ async fn next_word(
     hub: &Hub,
     id: SubmissionId,
     live: &Live,
-    messages: &mpsc::Sender<FollowUp>,
+    messages: &mpsc::Sender<RunControl>,
     is_open: &mut bool,
-) -> Option<FollowUp> {
+) -> Option<RunControl> {
     loop {
         let delivery = deliver(hub, id, live.group.as_ref(), messages);
         let is_held_up = *is_open && !delivery.await.ok()?;
@@ -134,12 +135,12 @@ async fn next_word(
             () = messages.closed() => return None,
             () = live.follow_up.notified(), if *is_open => {}
             () = live.interrupt.notified() => {
-                return Some(FollowUp::Message(HostMessage::Interrupt));
+                return Some(RunControl::Message(HostMessage::Interrupt));
             }
             answer = live.next_answer() => return Some(answer),
             () = live.close.cancelled(), if *is_open => {
                 *is_open = false;
-                return Some(FollowUp::Close);
+                return Some(RunControl::Close);
             }
             () = sleep(DELIVERY_PAUSE), if is_held_up => {}
         }
@@ -217,19 +218,19 @@ mod tests {
 
     /// Neither its first file nor its first way to the agent works out.
     async fn take_the_third_try(
-        run: &mut mpsc::Receiver<FollowUp>,
+        run: &mut mpsc::Receiver<RunControl>,
         group: &Group,
     ) -> (Vec<&'static str>, HostMessage) {
         let mut asked = Vec::new();
         loop {
             match run.recv().await.unwrap() {
-                FollowUp::Prepare { file, message } => {
+                RunControl::Prepare { file, message } => {
                     asked.push("prepare");
                     if asked.len() == 2 {
                         group.make_ready(&file, &message).unwrap();
                     }
                 }
-                FollowUp::HandOver { file } => {
+                RunControl::HandOver { file } => {
                     asked.push("hand over");
                     if asked.len() == 4 {
                         return (asked, group.hand_over(&file).unwrap());

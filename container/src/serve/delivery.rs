@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::hub::Hub;
 use crate::error::Result;
-use crate::run::follow_ups::FollowUp;
+use crate::run::RunControl;
 use crate::serve::store::WaitingFollowUp;
 use crate::serve::submission::SubmissionId;
 use crate::state::Outbox;
@@ -26,7 +26,7 @@ pub(super) async fn deliver(
     hub: &Hub,
     id: SubmissionId,
     group: Option<&GroupName>,
-    run: &mpsc::Sender<FollowUp>,
+    run: &mpsc::Sender<RunControl>,
 ) -> Result<bool, Over> {
     let waiting = hub.insist(|| hub.store.undelivered(id)).await;
     for follow_up in waiting.map_err(|_| Over)? {
@@ -37,11 +37,11 @@ pub(super) async fn deliver(
             }
             // Its folder is gone with the run, and nothing can come twice.
             (Ok(message), None) => {
-                say(run, FollowUp::Message(message)).await?;
+                say(run, RunControl::Message(message)).await?;
                 true
             }
             (Err(error), _) => {
-                say(run, FollowUp::Invalid(error.to_string())).await?;
+                say(run, RunControl::Invalid(error.to_string())).await?;
                 true
             }
         };
@@ -60,7 +60,7 @@ async fn hand_over(
     outbox: &Outbox,
     follow_up: &WaitingFollowUp,
     message: HostMessage,
-    run: &mpsc::Sender<FollowUp>,
+    run: &mpsc::Sender<RunControl>,
 ) -> Result<bool, Over> {
     let file = match &follow_up.file {
         // It was ready at an earlier try, and may have gone unseen.
@@ -68,7 +68,7 @@ async fn hand_over(
         Some(file) if outbox.has(file) => file.clone(),
         _ => {
             let file = message_file_name();
-            let prepare = FollowUp::Prepare {
+            let prepare = RunControl::Prepare {
                 file: file.clone(),
                 message,
             };
@@ -81,12 +81,12 @@ async fn hand_over(
             file
         }
     };
-    say(run, FollowUp::HandOver { file: file.clone() }).await?;
+    say(run, RunControl::HandOver { file: file.clone() }).await?;
     Ok(outbox.handed_over(&file))
 }
 
 /// Tells the run something and waits until it was done.
-async fn say(run: &mpsc::Sender<FollowUp>, what: FollowUp) -> Result<(), Over> {
+async fn say(run: &mpsc::Sender<RunControl>, what: RunControl) -> Result<(), Over> {
     run.send(what).await.map_err(|_| Over)?;
     // The channel holds one thing, and the run does what it takes at once, on this
     // thread: with room again, it is done.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::Setup;
 use crate::error::{Error, Result};
-use crate::run::follow_ups::FollowUp;
+use crate::run::RunControl;
 use crate::serve::queue::Queue;
 use crate::serve::retry::remaining;
 use crate::serve::store::{Store, Waiting, now_ms};
@@ -74,7 +74,7 @@ pub(crate) struct Live {
     /// The run is to end now.
     pub(crate) stop: CancellationToken,
     /// Answers to what its agent asked for.
-    pub(crate) answers: Arc<Mutex<VecDeque<FollowUp>>>,
+    pub(crate) answers: Arc<Mutex<VecDeque<RunControl>>>,
     pub(crate) answered: Arc<Notify>,
     /// Its caller gave it up, so that it is not tried again.
     pub(crate) is_given_up: Arc<AtomicBool>,
@@ -189,7 +189,7 @@ const MAX_ANSWERS: usize = 1000;
 
 impl Live {
     /// Hands in an answer; false when too many wait.
-    pub(crate) fn answer(&self, answer: FollowUp) -> bool {
+    pub(crate) fn answer(&self, answer: RunControl) -> bool {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let has_room = answers.len() < MAX_ANSWERS;
         if has_room {
@@ -200,7 +200,7 @@ impl Live {
     }
 
     /// Waits for the next answer.
-    pub(crate) async fn next_answer(&self) -> FollowUp {
+    pub(crate) async fn next_answer(&self) -> RunControl {
         loop {
             let answered = self.answered.notified();
             if let Some(answer) = self.take_answer() {
@@ -210,7 +210,7 @@ impl Live {
         }
     }
 
-    fn take_answer(&self) -> Option<FollowUp> {
+    fn take_answer(&self) -> Option<RunControl> {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.pop_front()
     }

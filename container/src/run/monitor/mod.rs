@@ -18,8 +18,8 @@ use crate::config::RunSettings;
 use crate::events::{Event, Reporter};
 use crate::process::Program;
 use crate::process::interrupt::Interrupts;
+use crate::run::RunControl;
 use crate::run::broker::Requests;
-use crate::run::follow_ups::FollowUp;
 use crate::state::Group;
 
 pub(crate) use tally::Tally;
@@ -132,7 +132,7 @@ impl<'a> Conversation<'a> {
     pub(crate) async fn run(
         &mut self,
         program: &mut Program,
-        mut follow_ups: mpsc::Receiver<FollowUp>,
+        mut follow_ups: mpsc::Receiver<RunControl>,
         interrupts: &mut Interrupts,
     ) -> End {
         let hard_limit = Instant::now() + self.settings.timeout.unwrap_or(NEVER);
@@ -258,20 +258,20 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    fn take_follow_up(&mut self, follow_up: Option<FollowUp>) {
+    fn take_follow_up(&mut self, follow_up: Option<RunControl>) {
         match follow_up {
-            Some(FollowUp::Message(message)) => self.send(&message),
-            Some(FollowUp::Prepare { file, message }) => self.prepare(&file, &message),
-            Some(FollowUp::HandOver { file }) => self.hand_over(&file),
-            Some(FollowUp::Answer { id, reply }) => {
+            Some(RunControl::Message(message)) => self.send(&message),
+            Some(RunControl::Prepare { file, message }) => self.prepare(&file, &message),
+            Some(RunControl::HandOver { file }) => self.hand_over(&file),
+            Some(RunControl::Answer { id, reply }) => {
                 self.state.last_word = Instant::now();
                 self.requests.answer(&id, reply, &self.reporter);
             }
-            Some(FollowUp::Snapshot(snapshot)) => {
+            Some(RunControl::Snapshot(snapshot)) => {
                 self.requests.set_snapshot(snapshot, &self.reporter);
             }
-            Some(FollowUp::Invalid(reason)) => self.skip(&reason),
-            Some(FollowUp::Close) => self.state.is_open = false,
+            Some(RunControl::Invalid(reason)) => self.skip(&reason),
+            Some(RunControl::Close) => self.state.is_open = false,
             None => {
                 (self.state.is_open, self.state.is_heard) = (false, false);
                 self.requests.nobody_answers(&self.reporter);

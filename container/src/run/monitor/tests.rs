@@ -24,11 +24,11 @@ async fn a_follow_up_that_is_held_up_is_told_once_until_one_gets_through() {
 
     let message = serde_json::from_str(r#"{"type":"message","text":"two"}"#).unwrap();
     let file = "1.json".to_owned();
-    let prepare = FollowUp::Prepare {
+    let prepare = RunControl::Prepare {
         file: file.clone(),
         message,
     };
-    let hand_over = FollowUp::HandOver { file };
+    let hand_over = RunControl::HandOver { file };
     let away = folder.path().join("away");
     for _ in 0..2 {
         fs::rename(group.folder(), &away).unwrap();
