@@ -116,7 +116,7 @@ pub(crate) enum AgentCommand {
 pub(crate) enum AgentEvent {
     /// The conversation's id; a later one replaces it.
     Session(AgentSessionId),
-    /// The resumed conversation does not exist; a new one was begun instead.
+    /// The resumed conversation does not exist; a new one was started instead.
     SessionLost(AgentSessionId),
     /// The agent's name and version, for the records.
     Version(String),

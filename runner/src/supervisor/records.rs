@@ -74,7 +74,7 @@ impl Records {
             AgentEvent::Busy => self.turn_began = Some(Instant::now()),
             AgentEvent::Version(version) => self.agent_version = Some(version.clone()),
             AgentEvent::SessionLost(id) => {
-                let text = format!("conversation {id} is lost; a new one was begun");
+                let text = format!("conversation {id} is lost; a new one was started");
                 self.notice(text);
             }
             AgentEvent::Notice(text) => self.notice(text.clone()),

@@ -63,7 +63,7 @@ fn a_missing_session_is_begun_anew_in_the_same_run() {
     group.close();
     let (exit, stderr) = run.exit();
     assert_eq!(exit, 0);
-    assert!(stderr.contains("a new one was begun"), "{stderr}");
+    assert!(stderr.contains("a new one was started"), "{stderr}");
 }
 
 fn an_api_error_is_an_error_and_the_conversation_goes_on() {

@@ -170,5 +170,5 @@ fn it_works_without_its_server() {
     group.close();
     let (exit, log) = run.exit();
     assert_eq!(exit, 0);
-    assert!(log.contains("does not tell why calls fail"), "{log}");
+    assert!(log.contains("does not report why calls fail"), "{log}");
 }

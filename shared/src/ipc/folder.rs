@@ -59,7 +59,7 @@ pub enum TakeError {
     #[error("the file is gone")]
     Gone,
     /// It is not a readable message; it is in `.rejected` now.
-    #[error("{} was set aside in {REJECTED}: {}", .0.name, .0.reason)]
+    #[error("{} was quarantined in {REJECTED}: {}", .0.name, .0.reason)]
     Rejected(Refusal),
     /// It could not be moved or read; it is still where it was.
     #[error("cannot take {name:?}")]

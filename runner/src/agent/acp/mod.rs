@@ -82,7 +82,7 @@ async fn open(
     let calls = match server.watch(&begun.session).await {
         Ok(calls) => Some(calls),
         Err(error) => {
-            let text = format!("opencode's server does not tell why calls fail: {error}");
+            let text = format!("opencode's server does not report why calls fail: {error}");
             link.tell(AgentEvent::Warning(text)).await;
             None
         }
@@ -254,7 +254,7 @@ impl Acp {
             }
         };
         if timeout(IDLE_GRACE, all).await.is_err() {
-            tracing::debug!("the agent did not tell all of its turn");
+            tracing::debug!("the agent did not report the end of its turn");
         }
     }
 

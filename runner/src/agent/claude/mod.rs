@@ -147,7 +147,7 @@ impl Claude {
                 answer = self.answers.next() => self.write(&answer)?,
                 () = sleep_until(start_deadline), if !self.has_spoken => {
                     self.child.stop(STOP).await;
-                    let text = format!("Claude Code said nothing for {} s", START_DEADLINE.as_secs());
+                    let text = format!("Claude Code wrote nothing for {} s", START_DEADLINE.as_secs());
                     return Err(Failure::new(ErrorKind::Timeout, text));
                 }
                 () = sleep_until(quiet_at.unwrap_or(start_deadline)), if quiet_at.is_some() => {
@@ -156,7 +156,7 @@ impl Claude {
                     self.idle(link).await;
                 }
                 () = sleep_until(linger.unwrap_or(start_deadline)), if linger.is_some() && !self.busy => {
-                    link.tell(AgentEvent::Warning("Claude Code lingers and is ended".into())).await;
+                    link.tell(AgentEvent::Warning("Claude Code keeps running and is ended".into())).await;
                     return self.end(STOP, link).await;
                 }
             }
