@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::mcp::McpArgs;
 use crate::probe::ProbeArgs;
-use crate::process::die_with_parent::{LifeArgs, TiedArgs};
+use crate::process::die_with_parent::{DieWithParentArgs, ParentArgs};
 
 /// Drives a coding agent: one JSON document on standard input, records between
 /// markers on standard output, follow-up messages from files.
@@ -22,13 +22,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Runs one conversation (the default).
-    Run(LifeArgs),
+    Run(ParentArgs),
     /// The conversation itself, as a child of `run`.
     #[command(hide = true)]
-    Supervise(LifeArgs),
+    Supervise(ParentArgs),
     /// Starts a program that dies with its parent.
-    #[command(hide = true)]
-    Tied(TiedArgs),
+    #[command(name = "tied", hide = true)]
+    DieWithParent(DieWithParentArgs),
     /// Serves the tools through which an agent reaches the host (MCP, stdio).
     Mcp(McpArgs),
     /// Reports what this container can see and reach, for `drawbridge doctor`.

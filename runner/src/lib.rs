@@ -27,7 +27,7 @@ pub use mcp::ScheduleType;
 pub use self_command::SelfCommand;
 
 use cli::{Cli, Command};
-use process::die_with_parent::{self, LifeArgs};
+use process::die_with_parent::{self, ParentArgs};
 use process::reaper;
 
 /// Runs the program with `args`, which do not include the program's name.
@@ -40,12 +40,12 @@ pub fn main_impl(self_command: &SelfCommand, args: impl IntoIterator<Item = OsSt
     cli::log_to_stderr();
     match cli
         .command
-        .unwrap_or_else(|| Command::Run(LifeArgs::default()))
+        .unwrap_or_else(|| Command::Run(ParentArgs::default()))
     {
-        Command::Run(life) => reaper::main(self_command, &life),
-        Command::Supervise(life) => supervisor::main(self_command, &life),
+        Command::Run(args) => reaper::main(self_command, &args),
+        Command::Supervise(args) => supervisor::main(self_command, &args),
         Command::Mcp(args) => mcp::main(args),
-        Command::Tied(args) => die_with_parent::main(&args),
+        Command::DieWithParent(args) => die_with_parent::main(&args),
         Command::Probe(args) => probe::main(&args),
     }
 }

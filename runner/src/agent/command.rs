@@ -43,10 +43,10 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
             }
             continue;
         };
-        link.tell(AgentEvent::Busy).await;
+        link.send(AgentEvent::Busy).await;
         // The last answer is told and its message confirmed before the next
         // program starts, so that a crash costs one turn at most.
-        link.heard().await;
+        link.flush().await;
         let child = LineChild::spawn(&spec.self_command, &program).map_err(|error| {
             Failure::new(
                 ErrorKind::StartUp,
@@ -57,10 +57,10 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
         let Some(outcome) = outcome else {
             return Ok(());
         };
-        link.tell(AgentEvent::TurnEnd(outcome.into())).await;
-        link.tell(AgentEvent::Received(message.id)).await;
+        link.send(AgentEvent::TurnEnd(outcome.into())).await;
+        link.send(AgentEvent::Received(message.id)).await;
         if waiting.is_empty() {
-            link.tell(AgentEvent::Idle).await;
+            link.send(AgentEvent::Idle).await;
         }
     }
 }
@@ -75,7 +75,7 @@ fn child_spec(spec: &AgentSpec) -> Result<ChildSpec, Failure> {
         args: args.iter().map(OsString::from).collect(),
         cwd: spec.workspace.clone(),
         env: spec.environment(),
-        hidden_env: spec.hidden_environment(),
+        removed_env: spec.removed_environment(),
     })
 }
 
@@ -120,7 +120,7 @@ async fn run_once(
                 ChildEvent::Line(Line::Whole(line)) if answer.len() + line.len() < MAX_ANSWER_BYTES => {
                     answer.extend_from_slice(&line);
                     answer.push(b'\n');
-                    link.tell(AgentEvent::Activity(super::Activity::Other)).await;
+                    link.send(AgentEvent::Activity(super::Activity::Other)).await;
                 }
                 ChildEvent::Line(_) => {
                     child.stop(INTERRUPT).await;
@@ -139,6 +139,6 @@ fn outcome(program: &ChildSpec, report: &ExitReport, answer: &[u8]) -> Outcome {
         return Outcome::Answer(Some(text.trim_end_matches('\n').to_owned()));
     }
     Outcome::Failed(Failure::crash(
-        report.in_words(&program_name(&program.program)),
+        report.describe(&program_name(&program.program)),
     ))
 }

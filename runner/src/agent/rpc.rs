@@ -56,7 +56,7 @@ pub(super) struct RpcError {
 
 impl RpcError {
     /// The message, with the agent's own words for it where it has some.
-    pub(super) fn in_words(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let details = ["details", "message", "error"]
             .iter()
             .find_map(|key| self.data[key].as_str());
@@ -201,7 +201,7 @@ impl Peer {
                 }
                 Incoming::Notification { .. } => {}
                 Incoming::Exited(report) => {
-                    let text = report.in_words(&self.program);
+                    let text = report.describe(&self.program);
                     return Err(Failure::new(ErrorKind::StartUp, text));
                 }
             }
@@ -235,7 +235,7 @@ impl Peer {
 
     /// How the agent's end is told.
     pub(super) fn describe(&self, report: &ExitReport) -> String {
-        report.in_words(&self.program)
+        report.describe(&self.program)
     }
 }
 

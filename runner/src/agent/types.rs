@@ -65,7 +65,7 @@ impl AgentSpec {
 
     /// Variables of the runner's environment that the agent must not see: a
     /// second credential would win over the placeholder.
-    pub(crate) fn hidden_environment(&self) -> Vec<&'static str> {
+    pub(crate) fn removed_environment(&self) -> Vec<&'static str> {
         match &self.model_access {
             None => vec![],
             Some(access) => match access.auth_mode {
@@ -248,13 +248,13 @@ pub(crate) struct AgentLink {
 impl AgentLink {
     /// Tells the supervisor something; it no longer listens only when the run
     /// is over.
-    pub(crate) async fn tell(&self, event: AgentEvent) {
+    pub(crate) async fn send(&self, event: AgentEvent) {
         let _ = self.events.send(event).await;
     }
 
     /// Waits until the supervisor has taken the last event, and so has done all
     /// that follows from those before it.
-    pub(crate) async fn heard(&self) {
+    pub(crate) async fn flush(&self) {
         let _ = self.events.reserve_many(self.events.max_capacity()).await;
     }
 }

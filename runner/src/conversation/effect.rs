@@ -13,7 +13,7 @@ pub(crate) enum Effect {
     /// Start the agent; with a session, go on with that conversation.
     Start(Option<AgentSessionId>),
     /// Tell the running agent.
-    Tell(AgentCommand),
+    Command(AgentCommand),
     /// Stop the running agent: interrupt, end of input, TERM, KILL.
     Stop,
     /// The agent has the message; its file may go.

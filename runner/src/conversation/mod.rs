@@ -55,10 +55,10 @@ enum State {
     /// The agent was told to stop now; with `owed`, in the middle of its work.
     Stopping {
         why: Stop,
-        owed: bool,
+        was_working: bool,
     },
     /// The agent ended by itself; the next message starts it again.
-    Resting,
+    NotRunning,
     Ended,
 }
 
@@ -71,7 +71,7 @@ impl Conversation {
         let mut conversation = Self {
             session: None,
             resume,
-            state: State::Resting,
+            state: State::NotRunning,
             closing: false,
             renewal: None,
             in_flight: Vec::new(),
@@ -86,13 +86,13 @@ impl Conversation {
     }
 
     /// Whether a message can be handed over now. If not, it stays on disk.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn accepts_messages(&self) -> bool {
         let bytes: usize = self
             .in_flight
             .iter()
             .map(|message| message.text.len())
             .sum();
-        matches!(self.state, State::Busy | State::Idle | State::Resting)
+        matches!(self.state, State::Busy | State::Idle | State::NotRunning)
             && self.renewal.is_none()
             && self.in_flight.len() < MAX_IN_FLIGHT
             && bytes < MAX_IN_FLIGHT_BYTES
@@ -100,7 +100,7 @@ impl Conversation {
 
     /// The host sent a message. Call it only when there is room.
     pub(crate) fn message(&mut self, message: UserMessage) -> Vec<Effect> {
-        if self.state == State::Resting {
+        if self.state == State::NotRunning {
             self.state = State::Busy;
             let mut effects = vec![self.start()];
             effects.extend(self.send(message));
@@ -113,7 +113,7 @@ impl Conversation {
     pub(crate) fn nothing_waits(&mut self, close: bool) -> Vec<Effect> {
         self.closing |= close;
         match self.state {
-            State::Resting if self.closing => self.end(Exit::Success),
+            State::NotRunning if self.closing => self.end(Exit::Success),
             State::Busy | State::Idle => self.close_if_done(),
             _ => vec![],
         }
@@ -122,7 +122,7 @@ impl Conversation {
     /// The current turn is to stop; the conversation stays.
     pub(crate) fn interrupt(&self) -> Vec<Effect> {
         match self.state {
-            State::Busy | State::Closing => vec![Effect::Tell(AgentCommand::Interrupt)],
+            State::Busy | State::Closing => vec![Effect::Command(AgentCommand::Interrupt)],
             _ => vec![],
         }
     }
@@ -131,12 +131,12 @@ impl Conversation {
     pub(crate) fn compact(&mut self, instructions: Option<String>) -> Vec<Effect> {
         let mut effects = vec![];
         match self.state {
-            State::Resting => effects.push(self.start()),
+            State::NotRunning => effects.push(self.start()),
             State::Busy | State::Idle => {}
             State::Closing | State::Stopping { .. } | State::Ended => return vec![],
         }
         self.state = State::Busy;
-        effects.push(Effect::Tell(AgentCommand::Compact(instructions)));
+        effects.push(Effect::Command(AgentCommand::Compact(instructions)));
         effects
     }
 
@@ -147,7 +147,7 @@ impl Conversation {
             self.renewal = Some(renewal);
         }
         match self.state {
-            State::Resting => self.renewed(),
+            State::NotRunning => self.renewed(),
             _ => self.close_if_done(),
         }
     }
@@ -155,11 +155,11 @@ impl Conversation {
     /// The run is to end now.
     pub(crate) fn stop(&mut self, why: Stop) -> Vec<Effect> {
         match self.state {
-            State::Resting => self.end(why.exit()),
+            State::NotRunning => self.end(why.exit()),
             State::Stopping { .. } | State::Ended => vec![],
             State::Busy | State::Idle | State::Closing => {
-                let owed = self.is_working();
-                self.state = State::Stopping { why, owed };
+                let was_working = self.is_working();
+                self.state = State::Stopping { why, was_working };
                 vec![Effect::Stop]
             }
         }
@@ -220,7 +220,7 @@ impl Conversation {
     /// The agent has ended.
     pub(crate) fn agent_ended(&mut self, outcome: Result<(), Failure>) -> Vec<Effect> {
         match (outcome, self.state) {
-            (_, State::Stopping { why, owed }) => self.stopped(why, owed),
+            (_, State::Stopping { why, was_working }) => self.stopped(why, was_working),
             (Err(failure), _) => {
                 let mut effects = vec![self.failure(failure)];
                 effects.extend(self.end(Exit::AgentFailed));
@@ -236,7 +236,7 @@ impl Conversation {
             (Ok(()), _) if !self.in_flight.is_empty() => self.start_again(),
             (Ok(()), _) if self.renewal.is_some() => self.renewed(),
             (Ok(()), _) => {
-                self.state = State::Resting;
+                self.state = State::NotRunning;
                 // A record restarts the host's idle clock, so there is none
                 // when the host asked for the end.
                 if self.closing {
@@ -254,7 +254,7 @@ impl Conversation {
     fn send(&mut self, message: UserMessage) -> Vec<Effect> {
         self.in_flight.push(message.clone());
         self.state = State::Busy;
-        vec![Effect::Tell(AgentCommand::Send(message))]
+        vec![Effect::Command(AgentCommand::Send(message))]
     }
 
     fn received(&mut self, id: MessageId) -> Vec<Effect> {
@@ -278,8 +278,8 @@ impl Conversation {
                     // With this record, the end of a cancelled run is told.
                     State::Stopping {
                         why: Stop::Cancelled,
-                        owed,
-                    } => *owed = false,
+                        was_working,
+                    } => *was_working = false,
                     // The failure was told before.
                     State::Stopping {
                         why: Stop::Stuck, ..
@@ -304,12 +304,12 @@ impl Conversation {
             return vec![];
         }
         self.state = State::Closing;
-        vec![Effect::Tell(AgentCommand::Close)]
+        vec![Effect::Command(AgentCommand::Close)]
     }
 
     /// The agent's process has made room for the next one.
     fn renewed(&mut self) -> Vec<Effect> {
-        self.state = State::Resting;
+        self.state = State::NotRunning;
         match self.renewal.take() {
             Some(Renewal::Clear) => {
                 self.session = None;
@@ -320,11 +320,11 @@ impl Conversation {
         }
     }
 
-    fn stopped(&mut self, why: Stop, owed: bool) -> Vec<Effect> {
+    fn stopped(&mut self, why: Stop, was_working: bool) -> Vec<Effect> {
         let mut effects = vec![];
-        if owed && why == Stop::Signal {
+        if was_working && why == Stop::Signal {
             effects.push(self.failure(Failure::stopped()));
-        } else if why == Stop::Cancelled && (owed || self.records == 0) {
+        } else if why == Stop::Cancelled && (was_working || self.records == 0) {
             effects.push(self.silent_record(RecordKind::Interrupted));
         }
         effects.extend(self.end(why.exit()));
@@ -344,7 +344,7 @@ impl Conversation {
         self.state = State::Busy;
         let mut effects = vec![self.start()];
         let again = self.in_flight.iter().cloned().map(AgentCommand::Send);
-        effects.extend(again.map(Effect::Tell));
+        effects.extend(again.map(Effect::Command));
         effects
     }
 

@@ -147,12 +147,12 @@ pub(crate) fn main(args: &ProbeArgs) -> Exit {
 /// # Errors
 /// The input cannot be read or understood, or the output is closed.
 pub fn run(args: &ProbeArgs, input: impl Read, output: impl Write) -> Result<(), ProbeError> {
-    probe(args, &reach::WAYS_OUT, input, output)
+    probe(args, &reach::EGRESS_ATTEMPTS, input, output)
 }
 
 fn probe(
     args: &ProbeArgs,
-    ways_out: &[reach::WayOut],
+    egress_attempts: &[reach::EgressAttempt],
     input: impl Read,
     mut output: impl Write,
 ) -> Result<(), ProbeError> {
@@ -174,7 +174,7 @@ fn probe(
         isolation: kernel::isolation(),
         limits: kernel::limits(),
         network: kernel::network(),
-        attempts: reach::attempts(ways_out, args),
+        attempts: reach::attempts(egress_attempts, args),
         proxy: options.proxy.as_ref().map(reach::ask_proxy),
         credential_variables: credential_variables(std::env::vars_os()),
     };

@@ -23,10 +23,10 @@ const OUTSIDE_V4: &str = "198.51.100.1:9";
 const OUTSIDE_V6: &str = "[2001:db8::1]:9";
 
 /// A way out of a container, by name.
-pub(super) type WayOut = (&'static str, fn() -> Attempt);
+pub(super) type EgressAttempt = (&'static str, fn() -> Attempt);
 
 /// The ways out that every container has to keep shut.
-pub(super) const WAYS_OUT: [WayOut; 6] = [
+pub(super) const EGRESS_ATTEMPTS: [EgressAttempt; 6] = [
     ("dns", dns),
     ("icmp", icmp),
     ("raw-socket", raw_socket),
@@ -36,14 +36,17 @@ pub(super) const WAYS_OUT: [WayOut; 6] = [
 ];
 
 /// Tries all ways out and all further targets at the same time.
-pub(super) fn attempts(ways_out: &[WayOut], args: &ProbeArgs) -> BTreeMap<String, Attempt> {
+pub(super) fn attempts(
+    egress_attempts: &[EgressAttempt],
+    args: &ProbeArgs,
+) -> BTreeMap<String, Attempt> {
     let writes = args
         .writes
         .iter()
         .map(|path| (format!("write {}", path.display()), open(path)));
     let mut attempts: BTreeMap<_, _> = writes.collect();
     let reached: Vec<_> = thread::scope(|scope| {
-        let named = ways_out
+        let named = egress_attempts
             .iter()
             .map(|(name, attempt)| ((*name).to_owned(), scope.spawn(attempt)));
         let dialled = args

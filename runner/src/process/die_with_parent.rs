@@ -40,7 +40,7 @@ impl DeathSignal {
 
 /// What a process of the runner may not outlive.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct LifeArgs {
+pub(crate) struct ParentArgs {
     /// Process id of the parent to stop with; without it the process stops on
     /// signals only.
     #[arg(long, hide = true, value_parser = parse_process_id)]
@@ -49,7 +49,7 @@ pub(crate) struct LifeArgs {
 
 /// Arguments of `tied`.
 #[derive(Debug, Args)]
-pub(crate) struct TiedArgs {
+pub(crate) struct DieWithParentArgs {
     /// Signal that the program gets when its parent dies.
     #[arg(long, value_enum, default_value_t = DeathSignal::Kill)]
     pub(crate) signal: DeathSignal,
@@ -103,11 +103,7 @@ fn parse_process_id(text: &str) -> Result<Pid, &'static str> {
 
 /// The command that starts `program` tied to the calling process; arguments of
 /// the program are added by the caller.
-pub(crate) fn tied_command(
-    self_command: &SelfCommand,
-    signal: DeathSignal,
-    program: &OsStr,
-) -> Command {
+pub(crate) fn command(self_command: &SelfCommand, signal: DeathSignal, program: &OsStr) -> Command {
     let mut command = self_command.command("tied");
     command.args(["--signal", signal.name(), "--parent"]);
     command.arg(std::process::id().to_string());
@@ -135,7 +131,7 @@ fn tie_to_parent(parent: Pid, signal: DeathSignal) -> Result<(), TieError> {
 }
 
 /// `agent-runner tied`: becomes the program, and returns only when that failed.
-pub(crate) fn main(args: &TiedArgs) -> Exit {
+pub(crate) fn main(args: &DieWithParentArgs) -> Exit {
     let error = exec(args);
     let cause = error
         .source()
@@ -144,7 +140,7 @@ pub(crate) fn main(args: &TiedArgs) -> Exit {
     error.exit()
 }
 
-fn exec(args: &TiedArgs) -> TieError {
+fn exec(args: &DieWithParentArgs) -> TieError {
     if let Err(error) = prepare(args) {
         return error;
     }
@@ -155,7 +151,7 @@ fn exec(args: &TiedArgs) -> TieError {
     TieError::Exec { program, source }
 }
 
-fn prepare(args: &TiedArgs) -> Result<(), TieError> {
+fn prepare(args: &DieWithParentArgs) -> Result<(), TieError> {
     tie_to_parent(args.parent, args.signal)?;
     if args.no_new_privileges {
         forbid_new_privileges().map_err(|errno| TieError::Refused(errno.into()))?;
@@ -168,9 +164,9 @@ fn prepare(args: &TiedArgs) -> Result<(), TieError> {
 ///
 /// # Errors
 /// The parent is already gone, or the system refused.
-pub(crate) fn guard(life: &LifeArgs, signal: DeathSignal) -> Result<(), TieError> {
+pub(crate) fn guard(args: &ParentArgs, signal: DeathSignal) -> Result<(), TieError> {
     not_dumpable().map_err(TieError::Refused)?;
-    life.parent
+    args.parent
         .map_or(Ok(()), |parent| tie_to_parent(parent, signal))
 }
 

@@ -19,7 +19,7 @@ use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::process::die_with_parent::{self, DeathSignal, LifeArgs};
+use crate::process::die_with_parent::{self, DeathSignal, ParentArgs};
 use crate::self_command::SelfCommand;
 
 /// How long `supervise` has, after the first signal to stop, to end its agent
@@ -43,8 +43,8 @@ const KILLED: Exit = Exit::Child(128 + 9);
 /// left, and ends with its exit code.
 ///
 /// With a parent to stop with, the parent's end is the same as `SIGTERM`.
-pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
-    match prepare_and_run(self_command, life) {
+pub(crate) fn main(self_command: &SelfCommand, args: &ParentArgs) -> Exit {
+    match prepare_and_run(self_command, args) {
         Ok(exit) => exit,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -53,14 +53,14 @@ pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
     }
 }
 
-fn prepare_and_run(self_command: &SelfCommand, life: &LifeArgs) -> anyhow::Result<Exit> {
+fn prepare_and_run(self_command: &SelfCommand, args: &ParentArgs) -> anyhow::Result<Exit> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         // Handlers first: the parent's end may send SIGTERM at any time.
         let signals = Signals::listen().context("cannot handle signals")?;
-        die_with_parent::guard(life, DeathSignal::Term)?;
+        die_with_parent::guard(args, DeathSignal::Term)?;
         become_subreaper().context("cannot become the reaper of orphans")?;
         run(self_command, signals).await
     })
@@ -95,7 +95,7 @@ async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
                 held = Some((signal, Instant::now() + LISTEN_GRACE));
                 deadline.get_or_insert_with(|| (Instant::now() + STOP_GRACE, Escalation::Kill));
             },
-            signal = until_heard(supervise, held) => {
+            signal = until_listening(supervise, held) => {
                 send(supervise, signal);
                 held = None;
                 last_sent = Some(signal);
@@ -114,7 +114,7 @@ async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
 
 /// Waits until `supervise` listens for the signal that is held for it, though
 /// not for ever. Without one it waits for ever.
-async fn until_heard(supervise: Pid, held: Option<(Signal, Instant)>) -> Signal {
+async fn until_listening(supervise: Pid, held: Option<(Signal, Instant)>) -> Signal {
     let Some((signal, latest)) = held else {
         return std::future::pending().await;
     };

@@ -29,7 +29,7 @@ use crate::host::inbox::{Inbox, Incoming};
 use crate::host::input;
 use crate::host::output::Output;
 use crate::host::relay::Relay;
-use crate::process::die_with_parent::{self, DeathSignal, LifeArgs};
+use crate::process::die_with_parent::{self, DeathSignal, ParentArgs};
 use crate::self_command::SelfCommand;
 use records::Records;
 use setup::{Beginning, Setup};
@@ -40,9 +40,9 @@ use watchdog::{Alarm, Watchdog};
 const STOP_DEADLINE: Duration = Duration::from_secs(6);
 
 /// `agent-runner supervise`.
-pub(crate) fn main(self_command: &SelfCommand, life: &LifeArgs) -> Exit {
+pub(crate) fn main(self_command: &SelfCommand, args: &ParentArgs) -> Exit {
     let started = SystemTime::now();
-    if let Err(error) = die_with_parent::guard(life, DeathSignal::Kill) {
+    if let Err(error) = die_with_parent::guard(args, DeathSignal::Kill) {
         tracing::error!("{error}");
         return Exit::NotStarted;
     }
@@ -114,7 +114,7 @@ async fn converse(
             let (supervisor, begin) = Supervisor::new(*setup, output, signals);
             Box::pin(supervisor.supervise(begin)).await
         }
-        Ok(Beginning::Asleep) => {
+        Ok(Beginning::Skipped) => {
             let mut record = RunRecord::answer(None, None);
             record.details.kind = Some(RecordKind::Skipped);
             write_last(&output, record, Exit::Success).await
@@ -219,7 +219,7 @@ impl Supervisor {
                 Some(event) => self.agent_event(event).await,
                 None => self.agent_ended().await,
             },
-            () = tell_next(commands, &mut self.outbox), if has_agent && !self.outbox.is_empty() => vec![],
+            () = send_next(commands, &mut self.outbox), if has_agent && !self.outbox.is_empty() => vec![],
             () = self.inbox.changed() => self.read_inbox(),
             () = sleep_until(self.watchdog.deadline()), if watches => self.alarm(),
             () = until(self.heartbeat.deadline()) => {
@@ -240,11 +240,11 @@ impl Supervisor {
         self.heartbeat.beat();
         // Only these can change what the conversation does with the folder.
         let matters = matches!(event, AgentEvent::Idle | AgentEvent::Received(_));
-        let progress = self.records.note(&event);
+        let progress = self.records.observe(&event);
         let mut effects = self.conversation.agent_event(event);
         if let Some(progress) = progress {
             let session = self.conversation.session_text();
-            effects.insert(0, Effect::Write(Box::new(progress.of(session))));
+            effects.insert(0, Effect::Write(Box::new(progress.into_record(session))));
         }
         if matters {
             effects.extend(self.read_inbox());
@@ -284,14 +284,14 @@ impl Supervisor {
         self.close_seen |= self.inbox.take_close();
         let mut effects = Vec::new();
         loop {
-            let has_room = self.conversation.has_room();
-            match self.inbox.take(has_room) {
+            let accepts_messages = self.conversation.accepts_messages();
+            match self.inbox.take(accepts_messages) {
                 Some(Incoming::Message(message)) => {
                     effects.extend(self.conversation.message(message));
                 }
                 Some(Incoming::Request(request)) => effects.extend(self.request(request)),
                 None => {
-                    if has_room {
+                    if accepts_messages {
                         effects.extend(self.conversation.nothing_waits(self.close_seen));
                     }
                     return effects;
@@ -338,7 +338,7 @@ impl Supervisor {
                     self.watchdog.restart(Instant::now());
                     self.agent = Some(Agent::start(spec));
                 }
-                Effect::Tell(command) => {
+                Effect::Command(command) => {
                     // Whatever it is given to do, its time begins now.
                     if command != AgentCommand::Interrupt {
                         self.watchdog.sign_of_life(Instant::now());
@@ -377,12 +377,12 @@ async fn next_event(agent: &mut Option<Agent>) -> Option<AgentEvent> {
 }
 
 /// Passes the first waiting command on as soon as the agent has room for it.
-async fn tell_next(commands: Option<Sender<AgentCommand>>, outbox: &mut VecDeque<AgentCommand>) {
+async fn send_next(commands: Option<Sender<AgentCommand>>, outbox: &mut VecDeque<AgentCommand>) {
     let Some(commands) = commands else { return };
     match commands.reserve().await {
-        Ok(room) => {
+        Ok(permit) => {
             if let Some(command) = outbox.pop_front() {
-                room.send(command);
+                permit.send(command);
             }
         }
         // The agent has ended; its last events say how.

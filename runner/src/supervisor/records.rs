@@ -30,7 +30,7 @@ pub(super) struct Records {
 pub(super) struct ProgressReport(Progress);
 
 impl ProgressReport {
-    pub(super) fn of(self, session: Option<String>) -> RunRecord {
+    pub(super) fn into_record(self, session: Option<String>) -> RunRecord {
         let mut record = RunRecord::answer(None, session);
         record.details.kind = Some(RecordKind::Progress);
         record.details.progress = Some(self.0);
@@ -69,7 +69,7 @@ impl Records {
     }
 
     /// Takes note of an event, and says what of it is progress.
-    pub(super) fn note(&mut self, event: &AgentEvent) -> Option<ProgressReport> {
+    pub(super) fn observe(&mut self, event: &AgentEvent) -> Option<ProgressReport> {
         match event {
             AgentEvent::Busy => self.turn_began = Some(Instant::now()),
             AgentEvent::Version(version) => self.agent_version = Some(version.clone()),
@@ -89,7 +89,8 @@ impl Records {
         if !self.progress || std::mem::replace(&mut self.has_begun, true) {
             return Ok(());
         }
-        self.write(ProgressReport(Progress::Started).of(None)).await
+        self.write(ProgressReport(Progress::Started).into_record(None))
+            .await
     }
 
     pub(super) async fn write(&mut self, mut record: RunRecord) -> io::Result<()> {

@@ -11,7 +11,7 @@ use drawbridge_shared::protocol::{
     AgentKind, AgentOptions, ProxyEndpoint, RunInput, RunOptions, RunPaths,
 };
 
-use super::script_gate::{self, Verdict};
+use super::script_gate::{self, Decision};
 use super::watchdog;
 use crate::agent::{AgentSpec, HostTools, ModelAccess};
 use crate::host::inbox::Inbox;
@@ -45,7 +45,7 @@ pub(crate) struct Setup {
 pub(crate) enum Beginning {
     Run(Box<Setup>),
     /// The script of the scheduled task sees no need to wake the agent.
-    Asleep,
+    Skipped,
 }
 
 /// Prepares a run.
@@ -62,9 +62,9 @@ pub(crate) async fn prepare(
     mounts::verify(&options.mounted_files)?;
     // First of all: a run that does not happen takes nothing from the inbox.
     let prompt = match script_gate::ask(self_command, &input, &paths).await? {
-        Verdict::NoScript => input::prompt(&input),
-        Verdict::Wake(prompt) => prompt,
-        Verdict::Sleep => return Ok(Beginning::Asleep),
+        Decision::NoScript => input::prompt(&input),
+        Decision::Wake(prompt) => prompt,
+        Decision::Sleep => return Ok(Beginning::Skipped),
     };
     let (model_access, relay) = reach_proxy(&options).await?;
     let host_tools = HostTools::new(self_command, &input, &paths)

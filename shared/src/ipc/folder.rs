@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{CLOSE, HostMessage, MAX_MESSAGE_BYTES, REJECTED, TAKEN};
+use super::{CLAIMED, CLOSE, HostMessage, MAX_MESSAGE_BYTES, REJECTED};
 use crate::file::{open_regular, write_atomic};
 use crate::ids::RunId;
 use crate::json;
@@ -19,7 +19,7 @@ use crate::json;
 #[derive(Debug)]
 pub struct InputFolder {
     input: PathBuf,
-    taken: PathBuf,
+    claimed: PathBuf,
     rejected: PathBuf,
 }
 
@@ -27,16 +27,16 @@ pub struct InputFolder {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pending(OsString);
 
-/// A message handed over and not yet confirmed; its file is in `.taken`.
+/// A message handed over and not yet confirmed; its file is in `.claimed`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakenFile {
+pub struct ClaimedFile {
     name: OsString,
     /// What the file says.
     pub message: HostMessage,
 }
 
-impl TakenFile {
-    /// Name of the file in `.taken`, for logs.
+impl ClaimedFile {
+    /// Name of the file in `.claimed`, for logs.
     #[must_use]
     pub fn name(&self) -> String {
         self.name.to_string_lossy().into_owned()
@@ -54,7 +54,7 @@ pub struct CloseRequest {
 
 /// Why a waiting file was not handed over.
 #[derive(Debug, thiserror::Error)]
-pub enum TakeError {
+pub enum ClaimError {
     /// Somebody else took or removed it; nothing is lost.
     #[error("the file is gone")]
     Gone,
@@ -87,12 +87,12 @@ impl InputFolder {
     /// The folder cannot be made or is not writable.
     pub fn open(ipc: &Path) -> io::Result<Self> {
         let input = ipc.join(super::INPUT);
-        let (taken, rejected) = (input.join(TAKEN), input.join(REJECTED));
-        fs::create_dir_all(&taken)?;
+        let (claimed, rejected) = (input.join(CLAIMED), input.join(REJECTED));
+        fs::create_dir_all(&claimed)?;
         fs::create_dir_all(&rejected)?;
         Ok(Self {
             input,
-            taken,
+            claimed,
             rejected,
         })
     }
@@ -127,9 +127,9 @@ impl InputFolder {
     /// A file cannot be moved.
     pub fn recover(&self) -> io::Result<usize> {
         let mut count = 0;
-        for entry in fs::read_dir(&self.taken)? {
+        for entry in fs::read_dir(&self.claimed)? {
             let name = entry?.file_name();
-            move_to_free_name(&self.taken.join(&name), &self.input, &name)?;
+            move_to_free_name(&self.claimed.join(&name), &self.input, &name)?;
             count += 1;
         }
         Ok(count)
@@ -149,25 +149,25 @@ impl InputFolder {
         read_message(&self.input.join(&file.0)).ok()
     }
 
-    /// Moves a waiting file to `.taken` and reads it there.
+    /// Moves a waiting file to `.claimed` and reads it there.
     ///
     /// # Errors
-    /// See [`TakeError`]; in no case is the content lost.
-    pub fn take(&self, file: &Pending) -> Result<TakenFile, TakeError> {
+    /// See [`ClaimError`]; in no case is the content lost.
+    pub fn take(&self, file: &Pending) -> Result<ClaimedFile, ClaimError> {
         let io_error = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => TakeError::Gone,
-            _ => TakeError::Io {
+            io::ErrorKind::NotFound => ClaimError::Gone,
+            _ => ClaimError::Io {
                 name: file.0.clone(),
                 source,
             },
         };
-        let name =
-            move_to_free_name(&self.input.join(&file.0), &self.taken, &file.0).map_err(io_error)?;
-        match read_message(&self.taken.join(&name)) {
-            Ok(message) => Ok(TakenFile { name, message }),
+        let name = move_to_free_name(&self.input.join(&file.0), &self.claimed, &file.0)
+            .map_err(io_error)?;
+        match read_message(&self.claimed.join(&name)) {
+            Ok(message) => Ok(ClaimedFile { name, message }),
             Err(reason) => {
                 let refusal = self.reject(&name, reason).map_err(io_error)?;
-                Err(TakeError::Rejected(refusal))
+                Err(ClaimError::Rejected(refusal))
             }
         }
     }
@@ -176,8 +176,8 @@ impl InputFolder {
     ///
     /// # Errors
     /// The file cannot be removed; it will be delivered again after a restart.
-    pub fn confirm(&self, file: &TakenFile) -> io::Result<()> {
-        fs::remove_file(self.taken.join(&file.name))
+    pub fn confirm(&self, file: &ClaimedFile) -> io::Result<()> {
+        fs::remove_file(self.claimed.join(&file.name))
     }
 
     /// Takes the host's request to end the conversation, if there is one.
@@ -189,11 +189,11 @@ impl InputFolder {
     /// It cannot be moved; it is still there.
     pub fn take_close(&self) -> io::Result<Option<CloseRequest>> {
         let name = OsStr::new(CLOSE);
-        let name = match move_to_free_name(&self.input.join(name), &self.taken, name) {
+        let name = match move_to_free_name(&self.input.join(name), &self.claimed, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             moved => moved?,
         };
-        let path = self.taken.join(&name);
+        let path = self.claimed.join(&name);
         let metadata = fs::symlink_metadata(&path)?;
         if !metadata.is_file() {
             self.reject(&name, "not a regular file".to_owned())?;
@@ -210,7 +210,7 @@ impl InputFolder {
     }
 
     fn reject(&self, name: &OsStr, reason: String) -> io::Result<Refusal> {
-        let kept = move_to_free_name(&self.taken.join(name), &self.rejected, name)?;
+        let kept = move_to_free_name(&self.claimed.join(name), &self.rejected, name)?;
         let mut note = kept.clone();
         note.push(".reason");
         write_atomic(&self.rejected.join(note), format!("{reason}\n").as_bytes())?;

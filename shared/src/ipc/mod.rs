@@ -1,7 +1,7 @@
 //! The files through which a host and a running agent talk.
 //!
 //! Layout and formats are NanoClaw's: the host writes `input/*.json` and
-//! `input/_close`. Two folders are ours: `.taken` holds what was handed to the
+//! `input/_close`. Two folders are ours: `.claimed` holds what was handed to the
 //! agent and is not yet confirmed, `.rejected` holds what could not be read,
 //! each with the reason beside it. Nothing is deleted before it is confirmed.
 
@@ -12,7 +12,7 @@ mod folder;
 mod message;
 
 pub use answer::Answer;
-pub use folder::{CloseRequest, InputFolder, Pending, Refusal, TakeError, TakenFile};
+pub use folder::{ClaimError, ClaimedFile, CloseRequest, InputFolder, Pending, Refusal};
 pub use message::{Attachment, HostMessage, message_file_name};
 
 /// Folder below the IPC folder that the host writes to.
@@ -21,7 +21,7 @@ pub const INPUT: &str = "input";
 /// end, or nothing.
 pub const CLOSE: &str = "_close";
 /// Folder in [`INPUT`] for messages handed over and not yet confirmed.
-pub const TAKEN: &str = ".taken";
+pub const CLAIMED: &str = ".taken";
 /// Folder in [`INPUT`] for files that cannot be read.
 pub const REJECTED: &str = ".rejected";
 /// File below the IPC folder that a runner writes as soon as its agent has the

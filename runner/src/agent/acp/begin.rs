@@ -53,17 +53,17 @@ pub(super) async fn begin(
         return Err(Failure::new(ErrorKind::StartUp, text));
     }
     if let Some(version) = hello["agentInfo"]["version"].as_str() {
-        link.tell(AgentEvent::Version(version.to_owned())).await;
+        link.send(AgentEvent::Version(version.to_owned())).await;
     }
     if let Some(id) = &spec.resume {
         if resume(peer, spec, id, &hello["agentCapabilities"]).await? {
-            link.tell(AgentEvent::Session(id.clone())).await;
+            link.send(AgentEvent::Session(id.clone())).await;
             return Ok(Begun {
                 session: id.to_string(),
                 instructions: None,
             });
         }
-        link.tell(AgentEvent::SessionLost(id.clone())).await;
+        link.send(AgentEvent::SessionLost(id.clone())).await;
     }
     let answer = call(peer, "session/new", session_params(spec))
         .await?
@@ -77,7 +77,7 @@ pub(super) async fn begin(
                 "the agent gave its session no usable id",
             )
         })?;
-    link.tell(AgentEvent::Session(id.clone())).await;
+    link.send(AgentEvent::Session(id.clone())).await;
     Ok(Begun {
         session: id.to_string(),
         instructions: spec.append_system_prompt.clone(),
@@ -108,7 +108,7 @@ async fn resume(
         Err(error) if error.code == AUTH_REQUIRED => Err(failure(error)),
         // The protocol has no code for a conversation that does not exist.
         Err(error) => {
-            tracing::warn!("conversation {id} is not resumed: {}", error.in_words());
+            tracing::warn!("conversation {id} is not resumed: {}", error.describe());
             Ok(false)
         }
     }
@@ -167,6 +167,6 @@ fn failure(error: RpcError) -> Failure {
     };
     Failure::new(
         kind,
-        format!("the agent cannot start: {}", error.in_words()),
+        format!("the agent cannot start: {}", error.describe()),
     )
 }

@@ -5,12 +5,12 @@
 //! waits for the end of the turn. It has no receipts either: a message counts as
 //! received when its turn has ended.
 
+mod answer_buffer;
 mod begin;
 mod gemini;
 mod opencode;
 mod profile;
 mod prompt;
-mod said;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,7 +31,7 @@ use prompt::Prompt;
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 /// How long a cancelled turn may take to end when the conversation goes on. Then
 /// the agent is ended: opencode is deaf while it tries a model call again.
-const DEAF_AFTER: Duration = Duration::from_secs(10);
+const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(10);
 /// The same for a turn that is cancelled because it gets nowhere.
 const GIVE_UP_GRACE: Duration = Duration::from_secs(3);
 /// How long what is told beside the protocol may come after the turn's end.
@@ -39,7 +39,7 @@ const IDLE_GRACE: Duration = Duration::from_secs(2);
 
 /// Drives the agent until its input is closed or it is told to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
-    let profile = Profile::of(&spec)?;
+    let profile = Profile::new(&spec)?;
     let mut peer = Peer::start(&spec.self_command, &profile.child, true)?;
     let stop = link.stop.clone();
     let begun = tokio::select! {
@@ -83,7 +83,7 @@ async fn open(
         Ok(calls) => Some(calls),
         Err(error) => {
             let text = format!("opencode's server does not report why calls fail: {error}");
-            link.tell(AgentEvent::Warning(text)).await;
+            link.send(AgentEvent::Warning(text)).await;
             None
         }
     };
@@ -111,7 +111,7 @@ impl Acp {
                 self.peer.stop(self.profile.close).await;
                 return Ok(());
             }
-            let deaf_at = self.prompt.as_ref().and_then(deaf_at);
+            let unresponsive_at = self.prompt.as_ref().and_then(unresponsive_at);
             tokio::select! {
                 () = link.stop.cancelled() => return self.stop(link).await,
                 command = link.commands.recv(), if has_commands => match command {
@@ -130,7 +130,7 @@ impl Acp {
                     incoming => self.incoming(incoming, link).await?,
                 },
                 call = next_call(&mut self.calls) => self.model_call(call, link).await?,
-                () = sleep_until(deaf_at.unwrap_or_else(Instant::now)), if deaf_at.is_some() => {
+                () = sleep_until(unresponsive_at.unwrap_or_else(Instant::now)), if unresponsive_at.is_some() => {
                     return self.give_up(link).await;
                 }
             }
@@ -143,7 +143,7 @@ impl Acp {
         // Nobody asked for the end of a turn that gets nowhere.
         if self.prompt.as_ref().is_some_and(|it| !it.is_given_up()) {
             let text = "the agent did not react to the interrupt in time and was ended";
-            link.tell(AgentEvent::Notice(text.to_owned())).await;
+            link.send(AgentEvent::Notice(text.to_owned())).await;
         }
         self.end(link).await?;
         if self.abandon(link).await {
@@ -156,7 +156,7 @@ impl Acp {
     /// Ends a cancelled turn that the agent has not ended. False if the agent may
     /// not have read its messages; they are still owed.
     async fn abandon(&mut self, link: &AgentLink) -> bool {
-        if let Some(prompt) = self.prompt.take_if(|prompt| prompt.is_heard()) {
+        if let Some(prompt) = self.prompt.take_if(|prompt| prompt.is_acknowledged()) {
             let (end, messages) = prompt.abandon();
             self.end_turn(end, messages, link).await;
         }
@@ -168,7 +168,7 @@ impl Acp {
         if self.prompt.is_some() || self.waiting.is_empty() {
             return Ok(());
         }
-        link.tell(AgentEvent::Busy).await;
+        link.send(AgentEvent::Busy).await;
         let messages: Vec<_> = self.waiting.drain(..).collect();
         let texts = messages.iter().map(|message| message.text.as_str());
         // The protocol has no place for instructions, so they come first.
@@ -199,7 +199,7 @@ impl Acp {
             return Ok(());
         };
         if let Some(activity) = prompt.model_call(call) {
-            link.tell(AgentEvent::Activity(activity)).await;
+            link.send(AgentEvent::Activity(activity)).await;
         }
         if prompt.is_given_up() && prompt.cancelled_at().is_none() {
             self.cancel()?;
@@ -220,11 +220,11 @@ impl Acp {
                     None => Vec::new(),
                 };
                 for activity in events {
-                    link.tell(AgentEvent::Activity(activity)).await;
+                    link.send(AgentEvent::Activity(activity)).await;
                 }
             }
             Incoming::Notification { .. } => {
-                link.tell(AgentEvent::Activity(Activity::Other)).await;
+                link.send(AgentEvent::Activity(Activity::Other)).await;
             }
             Incoming::Exited(_) => {}
         }
@@ -236,18 +236,18 @@ impl Acp {
             return;
         };
         if self.calls.is_some() {
-            self.hear_all(&mut prompt).await;
+            self.receive_model_calls(&mut prompt).await;
         }
         let (end, received, warning) = prompt.end(result);
         if let Some(warning) = warning {
-            link.tell(AgentEvent::Warning(warning)).await;
+            link.send(AgentEvent::Warning(warning)).await;
         }
         self.end_turn(end, received, link).await;
     }
 
     /// What became of a turn's model calls comes another way than its end, and
     /// mostly earlier.
-    async fn hear_all(&mut self, prompt: &mut Prompt) {
+    async fn receive_model_calls(&mut self, prompt: &mut Prompt) {
         let all = async {
             while !prompt.is_idle() {
                 prompt.model_call(next_call(&mut self.calls).await);
@@ -259,12 +259,12 @@ impl Acp {
     }
 
     async fn end_turn(&self, end: TurnEnd, received: Vec<UserMessage>, link: &AgentLink) {
-        link.tell(AgentEvent::TurnEnd(end)).await;
+        link.send(AgentEvent::TurnEnd(end)).await;
         for message in received {
-            link.tell(AgentEvent::Received(message.id)).await;
+            link.send(AgentEvent::Received(message.id)).await;
         }
         if self.waiting.is_empty() {
-            link.tell(AgentEvent::Idle).await;
+            link.send(AgentEvent::Idle).await;
         }
     }
 
@@ -322,11 +322,11 @@ async fn next_call(calls: &mut Option<ModelCalls>) -> ModelCall {
 
 /// When an agent counts as deaf that was told to stop. One that tries a call
 /// again and again gets little time for it.
-fn deaf_at(prompt: &Prompt) -> Option<Instant> {
+fn unresponsive_at(prompt: &Prompt) -> Option<Instant> {
     let patience = if prompt.is_given_up() {
         GIVE_UP_GRACE
     } else {
-        DEAF_AFTER
+        UNRESPONSIVE_AFTER
     };
     prompt.cancelled_at().map(|at| at + patience)
 }

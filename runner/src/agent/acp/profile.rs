@@ -50,7 +50,7 @@ impl Profile {
     ///
     /// # Errors
     /// The agent needs a program, a file or a port that is not there.
-    pub(super) fn of(spec: &AgentSpec) -> Result<Self, Failure> {
+    pub(super) fn new(spec: &AgentSpec) -> Result<Self, Failure> {
         match spec.options.kind {
             AgentKind::Opencode => Self::opencode(spec),
             AgentKind::Gemini => Self::gemini(spec),
@@ -83,7 +83,7 @@ impl Profile {
                 .env
                 .push((env::ANTHROPIC_API_KEY.into(), access.token.clone().into()));
             child
-                .hidden_env
+                .removed_env
                 .retain(|name| *name != env::ANTHROPIC_API_KEY);
             let model = spec.options.model.as_deref().unwrap_or(OPENCODE_MODEL);
             let config = opencode_config(model, access).to_string();
@@ -165,7 +165,7 @@ fn child_spec(spec: &AgentSpec, mut command: Vec<OsString>) -> ChildSpec {
         args,
         cwd: spec.workspace.clone(),
         env: spec.environment(),
-        hidden_env: spec.hidden_environment(),
+        removed_env: spec.removed_environment(),
     }
 }
 

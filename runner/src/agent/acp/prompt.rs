@@ -6,9 +6,9 @@ use drawbridge_shared::protocol::{ErrorKind, Usage};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::answer_buffer::AnswerBuffer;
 use super::begin::AUTH_REQUIRED;
 use super::opencode::ModelCall;
-use super::said::Said;
 use crate::agent::api_error::kind_of_status;
 use crate::agent::rpc::RpcError;
 use crate::agent::types::{Activity, Failure, Outcome, TurnEnd};
@@ -30,7 +30,7 @@ pub(super) struct Prompt {
     /// Id of its request.
     pub(super) request: u64,
     messages: Vec<UserMessage>,
-    said: Said,
+    answer: AnswerBuffer,
     /// The message that the model answers with, where the agent tells it.
     answering: Option<String>,
     retry: Retry,
@@ -42,7 +42,7 @@ pub(super) struct Prompt {
     is_cut: bool,
     is_idle: bool,
     /// Whether the agent has shown that it works on it.
-    is_heard: bool,
+    is_acknowledged: bool,
     /// Why the turn has failed, when the agent told it beside its protocol.
     cause: Option<Failure>,
     /// Why the agent was told to stop, when that was our choice.
@@ -65,14 +65,14 @@ impl Prompt {
         Self {
             request,
             messages,
-            said: Said::default(),
+            answer: AnswerBuffer::default(),
             answering: None,
             retry: Retry::No,
             broken: Vec::new(),
             overflows: 0,
             is_cut: false,
             is_idle: false,
-            is_heard: false,
+            is_acknowledged: false,
             cause: None,
             given_up: None,
             cancelled_at: None,
@@ -100,8 +100,8 @@ impl Prompt {
 
     /// Whether the agent has shown that it works on it. If not, its messages may
     /// never have been read.
-    pub(super) const fn is_heard(&self) -> bool {
-        self.is_heard
+    pub(super) const fn is_acknowledged(&self) -> bool {
+        self.is_acknowledged
     }
 
     /// Its end and its messages, when the agent does not end it.
@@ -113,7 +113,7 @@ impl Prompt {
     /// Takes what became of a model call: what the supervisor is to be told.
     pub(super) fn model_call(&mut self, call: ModelCall) -> Option<Activity> {
         // An end may be that of the turn before.
-        self.is_heard |= call != ModelCall::Idle;
+        self.is_acknowledged |= call != ModelCall::Idle;
         match call {
             ModelCall::Busy => {
                 self.go_on();
@@ -128,7 +128,7 @@ impl Prompt {
                 None
             }
             ModelCall::Summary(message) => {
-                let is_new = self.said.leave_out(message);
+                let is_new = self.answer.exclude(message);
                 is_new.then_some(Activity::Compaction)
             }
             ModelCall::BrokeOff(message) => self.break_off(message),
@@ -144,16 +144,16 @@ impl Prompt {
             }
             ModelCall::Retry {
                 is_own,
-                words,
+                reason,
                 pause,
             } => {
                 if is_own {
                     self.retry = Retry::Planned;
                 }
                 if pause > MAX_PAUSE {
-                    self.give_up(too_long_a_pause(&words, pause));
+                    self.give_up(too_long_a_pause(&reason, pause));
                 }
-                Some(Activity::Retry(words))
+                Some(Activity::Retry(reason))
             }
             ModelCall::Failed(failure) => {
                 self.fail(failure);
@@ -170,7 +170,7 @@ impl Prompt {
             self.retry = Retry::Begun;
             // What the failed try has said comes again, in the same message.
             if let Some(message) = &self.answering {
-                self.said.take_back(message);
+                self.answer.retract(message);
             }
         }
     }
@@ -179,12 +179,12 @@ impl Prompt {
         if self.broken.contains(&message) {
             return None;
         }
-        self.said.leave_out(message.clone());
+        self.answer.exclude(message.clone());
         self.broken.push(message);
         let times = self.broken.len();
         if times >= MAX_BROKEN {
-            let words = format!("the model's answer broke off {times} times in a row");
-            self.give_up(Failure::new(ErrorKind::Overload, words));
+            let reason = format!("the model's answer broke off {times} times in a row");
+            self.give_up(Failure::new(ErrorKind::Overload, reason));
         }
         Some(Activity::Retry("the model's answer broke off".to_owned()))
     }
@@ -214,18 +214,18 @@ impl Prompt {
         let text = |key: &str| update[key].as_str().unwrap_or_default().to_owned();
         let kind = update["sessionUpdate"].as_str().unwrap_or_default();
         // Others are about the conversation, and come at any time.
-        self.is_heard |= kind.ends_with("_chunk") || kind.starts_with("tool_call");
+        self.is_acknowledged |= kind.ends_with("_chunk") || kind.starts_with("tool_call");
         match kind {
             "agent_message_chunk" => {
-                self.said.add(
+                self.answer.add(
                     update["messageId"].as_str(),
                     update["content"]["text"].as_str().unwrap_or_default(),
                 );
                 vec![Activity::Other]
             }
             "tool_call" => {
-                let said = self.said.begin_tool().map(Activity::Text);
-                let mut activities: Vec<_> = said.into_iter().collect();
+                let spoken = self.answer.begin_tool().map(Activity::Text);
+                let mut activities: Vec<_> = spoken.into_iter().collect();
                 activities.push(Activity::ToolStart {
                     id: text("toolCallId"),
                     name: text("title"),
@@ -258,13 +258,13 @@ impl Prompt {
                 (Outcome::Failed(failure), None, None)
             }
             Ok(answer) => {
-                let said = self.said.into_answer();
+                let spoken = self.answer.into_answer();
                 let usage = usage(&answer);
                 // opencode calls it an ordinary end when it was stopped while it
                 // tried a model call again; what it says then is from calls that
                 // broke off.
                 let is_broken_off =
-                    said.is_none() || usage.is_some_and(|usage| usage.output_tokens == 0);
+                    spoken.is_none() || usage.is_some_and(|usage| usage.output_tokens == 0);
                 if self.cancelled_at.is_some() && is_broken_off {
                     (Outcome::Interrupted, usage, None)
                 } else {
@@ -274,7 +274,7 @@ impl Prompt {
                     } else {
                         answer["stopReason"].as_str()
                     };
-                    let (outcome, warning) = outcome(stop_reason, said);
+                    let (outcome, warning) = outcome(stop_reason, spoken);
                     (outcome, usage, warning)
                 }
             }
@@ -289,7 +289,7 @@ impl Prompt {
     }
 }
 
-fn outcome(stop_reason: Option<&str>, said: Option<String>) -> (Outcome, Option<String>) {
+fn outcome(stop_reason: Option<&str>, spoken: Option<String>) -> (Outcome, Option<String>) {
     let failed = |kind, text: &str| (Outcome::Failed(Failure::new(kind, text)), None);
     match stop_reason {
         Some("cancelled") => (Outcome::Interrupted, None),
@@ -300,9 +300,9 @@ fn outcome(stop_reason: Option<&str>, said: Option<String>) -> (Outcome, Option<
         ),
         Some("max_tokens") => {
             let warning = "the answer was cut at the output limit".to_owned();
-            (Outcome::Answer(said), Some(warning))
+            (Outcome::Answer(spoken), Some(warning))
         }
-        _ => (Outcome::Answer(said), None),
+        _ => (Outcome::Answer(spoken), None),
     }
 }
 
@@ -337,20 +337,20 @@ fn failure(error: &RpcError) -> Failure {
         .iter()
         .find_map(|key| error.data[key].as_u64());
     let in_code = u64::try_from(error.code).ok();
-    let words = error.in_words();
-    let status = in_data.or(in_code).or_else(|| status_in(&words));
+    let reason = error.describe();
+    let status = in_data.or(in_code).or_else(|| status_in(&reason));
     let kind = match status {
         Some(status) => kind_of_status(status),
         None if error.code == AUTH_REQUIRED => ErrorKind::Auth,
         None => ErrorKind::Api,
     };
-    Failure::new(kind, words)
+    Failure::new(kind, reason)
 }
 
 /// A call that is tried again comes without its status. Who asks for a long pause
 /// has a limit, unless the words say something else.
-fn too_long_a_pause(words: &str, pause: Duration) -> Failure {
-    let lower = words.to_lowercase();
+fn too_long_a_pause(reason: &str, pause: Duration) -> Failure {
+    let lower = reason.to_lowercase();
     let is_overload = ["overload", "unavailable"]
         .iter()
         .any(|word| lower.contains(word));
@@ -360,7 +360,7 @@ fn too_long_a_pause(words: &str, pause: Duration) -> Failure {
         ErrorKind::RateLimit
     };
     let seconds = pause.as_secs();
-    let text = format!("{words} (the provider asks for a pause of {seconds} s)");
+    let text = format!("{reason} (the provider asks for a pause of {seconds} s)");
     Failure {
         retry_after: Some(pause),
         ..Failure::new(kind, text)
@@ -368,8 +368,8 @@ fn too_long_a_pause(words: &str, pause: Duration) -> Failure {
 }
 
 /// The first number in a text that can be the status of an HTTP error.
-fn status_in(words: &str) -> Option<u64> {
-    words
+fn status_in(reason: &str) -> Option<u64> {
+    reason
         .split(|character: char| !character.is_ascii_digit())
         .filter(|number| number.len() == 3)
         .find_map(|number| {

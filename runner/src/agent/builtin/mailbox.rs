@@ -55,7 +55,7 @@ impl Mailbox {
     }
 
     /// Does the work while receiving commands; gives the work up when asked to.
-    pub(super) async fn attend<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Cut> {
+    pub(super) async fn watch<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Cut> {
         let mut work = pin!(work);
         while !self.is_stopped() {
             tokio::select! {

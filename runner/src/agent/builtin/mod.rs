@@ -40,9 +40,9 @@ pub(super) async fn drive(spec: AgentSpec, link: AgentLink) -> Result<(), Failur
     let client = Client::new(&spec)?;
     let events = Events(link.events);
     let session = open_session(&spec, &events).await?;
-    events.tell(AgentEvent::Session(session.id().clone())).await;
+    events.send(AgentEvent::Session(session.id().clone())).await;
     let version = concat!("builtin ", env!("CARGO_PKG_VERSION")).to_owned();
-    events.tell(AgentEvent::Version(version)).await;
+    events.send(AgentEvent::Version(version)).await;
     let mut agent = Builtin {
         client,
         session,
@@ -52,14 +52,14 @@ pub(super) async fn drive(spec: AgentSpec, link: AgentLink) -> Result<(), Failur
         shell: Shell::new(&spec),
     };
     while agent.mailbox.wait().await {
-        agent.events.tell(AgentEvent::Busy).await;
+        agent.events.send(AgentEvent::Busy).await;
         let end = agent.turn().await;
-        agent.events.tell(AgentEvent::TurnEnd(end)).await;
+        agent.events.send(AgentEvent::TurnEnd(end)).await;
         if agent.mailbox.is_stopped() {
             break;
         }
         if agent.mailbox.is_empty() {
-            agent.events.tell(AgentEvent::Idle).await;
+            agent.events.send(AgentEvent::Idle).await;
         }
     }
     Ok(())
@@ -71,8 +71,8 @@ async fn open_session(spec: &AgentSpec, events: &Events) -> Result<Session, Fail
         match resume(&spec.home, id).await {
             Ok(session) => return Ok(session),
             Err(error) if error.is_lost() => {
-                events.tell(AgentEvent::Warning(error.to_string())).await;
-                events.tell(AgentEvent::SessionLost(id.clone())).await;
+                events.send(AgentEvent::Warning(error.to_string())).await;
+                events.send(AgentEvent::SessionLost(id.clone())).await;
             }
             Err(error) => return Err(Failure::new(ErrorKind::StartUp, error.describe())),
         }
@@ -146,14 +146,14 @@ impl Builtin {
             *calls += 1;
             let request = self.client.request(self.session.messages());
             let call = self.client.call(request, &self.events);
-            let reply = self.mailbox.attend(call).await??;
+            let reply = self.mailbox.watch(call).await??;
             add(usage, reply.usage);
             let text = reply.text();
             let tools = reply.tool_calls();
             self.save(Message::assistant(reply.content.clone()))?;
             if tools.is_empty() {
                 if let Some(warning) = check_ending(&reply)? {
-                    self.events.tell(AgentEvent::Warning(warning)).await;
+                    self.events.send(AgentEvent::Warning(warning)).await;
                 }
                 if !reply.wants_to_go_on() {
                     return Ok(text);
@@ -161,7 +161,7 @@ impl Builtin {
             } else {
                 if let Some(text) = text {
                     let activity = Activity::Text(text);
-                    self.events.tell(AgentEvent::Activity(activity)).await;
+                    self.events.send(AgentEvent::Activity(activity)).await;
                 }
                 self.use_tools(tools).await?;
             }
@@ -202,17 +202,17 @@ impl Builtin {
             Err(reason) => return Ok(shell::Output::failed(&reason)),
         };
         self.events
-            .tell(AgentEvent::Activity(Activity::ToolStart {
+            .send(AgentEvent::Activity(Activity::ToolStart {
                 id: tool.id.clone(),
                 name: tool.name.clone(),
                 timeout: Some(call.timeout),
             }))
             .await;
-        let output = self.mailbox.attend(self.shell.run(&call)).await;
+        let output = self.mailbox.watch(self.shell.run(&call)).await;
         let end = Activity::ToolEnd {
             id: tool.id.clone(),
         };
-        self.events.tell(AgentEvent::Activity(end)).await;
+        self.events.send(AgentEvent::Activity(end)).await;
         output
     }
 
@@ -230,7 +230,7 @@ impl Builtin {
         }
         self.save(Message::user(content))?;
         for message in waiting {
-            self.events.tell(AgentEvent::Received(message.id)).await;
+            self.events.send(AgentEvent::Received(message.id)).await;
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ fn add(total: &mut Usage, more: Usage) {
 struct Events(mpsc::Sender<AgentEvent>);
 
 impl Events {
-    async fn tell(&self, event: AgentEvent) {
+    async fn send(&self, event: AgentEvent) {
         // Nobody listens only when the run is over; the mailbox sees that too.
         let _ = self.0.send(event).await;
     }

@@ -18,7 +18,7 @@ const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15);
 /// writes down what it has said a moment after saying it.
 const QUIET: Duration = Duration::from_millis(300);
 /// How long a transcript may go on growing before it is archived as it is.
-const SETTLE_DEADLINE: Duration = Duration::from_secs(4);
+const GROWTH_DEADLINE: Duration = Duration::from_secs(4);
 /// Requests of Claude Code that are being worked on.
 const MAX_ANSWERS: usize = 8;
 
@@ -72,7 +72,7 @@ impl Answers {
         let answer = wire::answer(&request.request_id, &json!({}));
         let answers = self.sender.clone();
         tokio::spawn(async move {
-            let _ = timeout(SETTLE_DEADLINE, settle(Path::new(&transcript))).await;
+            let _ = timeout(GROWTH_DEADLINE, wait_until_written(Path::new(&transcript))).await;
             let saving = spawn_blocking(move || archive.save(Path::new(&transcript), &session));
             match timeout(ARCHIVE_DEADLINE, saving).await {
                 Ok(Ok(Ok(Some(path)))) => tracing::info!("archived as {}", path.display()),
@@ -87,7 +87,7 @@ impl Answers {
 }
 
 /// Waits until a file has something in it and has stopped growing.
-async fn settle(file: &Path) {
+async fn wait_until_written(file: &Path) {
     let mut before = 0;
     loop {
         sleep(QUIET).await;

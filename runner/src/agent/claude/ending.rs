@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Claude, End, STOP, meaning, start_failure, tell_received};
+use super::{Claude, End, STOP, classify, report_received, start_failure};
 use crate::agent::types::{AgentEvent, AgentLink, Failure};
 use crate::process::child::{ChildEvent, ExitReport, StopLadder};
 
@@ -21,7 +21,7 @@ impl Claude {
                 match timeout_at(deadline, self.child.next()).await {
                     Ok(ChildEvent::Line(line)) => self.line(line, link).await?,
                     Ok(ChildEvent::Exited(report)) => {
-                        return Ok(self.told_to_end(&report, link).await);
+                        return Ok(self.stopped(&report, link).await);
                     }
                     Err(_) => break,
                 }
@@ -40,14 +40,14 @@ impl Claude {
         loop {
             match self.child.next_while(&mut stopping).await {
                 ChildEvent::Line(line) => self.line(line, link).await?,
-                ChildEvent::Exited(report) => return Ok(self.told_to_end(&report, link).await),
+                ChildEvent::Exited(report) => return Ok(self.stopped(&report, link).await),
             }
         }
     }
 
-    async fn told_to_end(&mut self, report: &ExitReport, link: &AgentLink) -> End {
+    async fn stopped(&mut self, report: &ExitReport, link: &AgentLink) -> End {
         if report.status.success() {
-            tell_received(self.receipts.ended_well(), link).await;
+            report_received(self.acks.ended_well(), link).await;
         }
         End::Done
     }
@@ -59,7 +59,7 @@ impl Claude {
         link: &AgentLink,
     ) -> Result<End, Failure> {
         if self.session_missing {
-            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
+            return Ok(End::SessionMissing(self.acks.take_unconfirmed()));
         }
         if let Some(failure) = self.start_failure {
             return Err(failure);
@@ -67,20 +67,20 @@ impl Claude {
         // Exit code 1 after an error result repeats what was reported.
         let repeats = report.status.code() == Some(1) && self.last_result_failed && !self.busy;
         if report.status.success() || repeats {
-            tell_received(self.receipts.ended_well(), link).await;
-            if self.has_spoken && !self.receipts.turn_is_open() {
+            report_received(self.acks.ended_well(), link).await;
+            if self.has_spoken && !self.acks.turn_is_open() {
                 // Its last result was its last word; it need not say so.
-                link.tell(AgentEvent::Idle).await;
+                link.send(AgentEvent::Idle).await;
             }
             return Ok(End::Done);
         }
-        let words = report.in_words("Claude Code");
+        let text = report.describe("Claude Code");
         if self.session.is_some() {
-            return Err(Failure::crash(words));
+            return Err(Failure::crash(text));
         }
-        if self.resumes && meaning::is_missing_session(&report.stderr_tail) {
-            return Ok(End::SessionMissing(self.receipts.take_unconfirmed()));
+        if self.resumes && classify::is_missing_session(&report.stderr_tail) {
+            return Ok(End::SessionMissing(self.acks.take_unconfirmed()));
         }
-        Err(start_failure(words))
+        Err(start_failure(text))
     }
 }

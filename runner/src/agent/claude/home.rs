@@ -34,11 +34,11 @@ pub(super) async fn prepare(spec: &AgentSpec, link: &AgentLink) -> Option<AgentS
     let preparing = spawn_blocking(move || arrange(&for_home));
     let prepared = preparing.await.unwrap_or_default();
     for warning in prepared.warnings {
-        link.tell(AgentEvent::Warning(warning)).await;
+        link.send(AgentEvent::Warning(warning)).await;
     }
     if prepared.is_too_large {
         let text = "the conversation has grown too large; it is archived and a new one begun";
-        link.tell(AgentEvent::Notice(text.to_owned())).await;
+        link.send(AgentEvent::Notice(text.to_owned())).await;
         return None;
     }
     spec.resume.clone()
@@ -91,14 +91,14 @@ fn write_settings(config: &Path) -> io::Result<()> {
 
 /// Copies each skill over the one of the same name; others are left alone.
 fn copy_skills(from: &Path, to: &Path) -> io::Result<()> {
-    let mut room = MAX_SKILL_FILES;
+    let mut files_left = MAX_SKILL_FILES;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             let target = to.join(entry.file_name());
             match fs::remove_dir_all(&target) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => copy_folder(&entry.path(), &target, &mut room)?,
+                _ => copy_folder(&entry.path(), &target, &mut files_left)?,
             }
         }
     }
@@ -106,16 +106,16 @@ fn copy_skills(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Copies folders and regular files; a link could lead anywhere.
-fn copy_folder(from: &Path, to: &Path, room: &mut usize) -> io::Result<()> {
+fn copy_folder(from: &Path, to: &Path, files_left: &mut usize) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let kind = entry.file_type()?;
         let target = to.join(entry.file_name());
         if kind.is_dir() {
-            copy_folder(&entry.path(), &target, room)?;
+            copy_folder(&entry.path(), &target, files_left)?;
         } else if kind.is_file() {
-            *room = room
+            *files_left = files_left
                 .checked_sub(1)
                 .ok_or_else(|| io::Error::other("there are too many files"))?;
             fs::copy(entry.path(), target)?;

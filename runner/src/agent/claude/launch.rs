@@ -104,14 +104,14 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
     if rustix::process::geteuid().is_root() {
         env.push(("IS_SANDBOX".into(), "1".into()));
     }
-    let mut hidden_env = spec.hidden_environment();
-    hidden_env.push("CLAUDECODE");
+    let mut removed_env = spec.removed_environment();
+    removed_env.push("CLAUDECODE");
     ChildSpec {
         program,
         args,
         cwd: spec.workspace.clone(),
         env,
-        hidden_env,
+        removed_env,
     }
 }
 

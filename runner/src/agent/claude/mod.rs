@@ -8,12 +8,12 @@
 //! `queued` and `started` it is in no transcript yet, and a Claude Code killed
 //! then has lost it (seen with 2.1.329).
 
+mod acks;
 mod answers;
+mod classify;
 mod ending;
 mod home;
 mod launch;
-mod meaning;
-mod receipts;
 mod wire;
 
 use std::time::Duration;
@@ -29,8 +29,8 @@ use super::types::{
 };
 use crate::host::message::{MessageId, UserMessage};
 use crate::process::child::{ChildEvent, LineChild, StopLadder};
+use acks::Acks;
 use answers::Answers;
-use receipts::Receipts;
 use wire::{Message, TurnResult};
 
 /// How long Claude Code may take to say its first word.
@@ -42,7 +42,7 @@ const STOP: StopLadder = StopLadder {
 };
 /// How long Claude Code may linger after its input was closed while it owed
 /// nothing: a background shell that never ends would keep it.
-const LINGER: Duration = Duration::from_secs(10);
+const EXIT_GRACE: Duration = Duration::from_secs(10);
 /// How long a version that does not report its state, or that of messages, must
 /// be silent after a result to count as idle.
 const QUIET: Duration = Duration::from_secs(3);
@@ -61,7 +61,7 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
             End::SessionMissing(messages) => {
                 unsent = messages;
                 if let Some(lost) = resume.take() {
-                    link.tell(AgentEvent::SessionLost(lost)).await;
+                    link.send(AgentEvent::SessionLost(lost)).await;
                 }
             }
         }
@@ -73,7 +73,7 @@ struct Claude {
     child: LineChild,
     answers: Answers,
     resumes: bool,
-    receipts: Receipts,
+    acks: Acks,
     session: Option<AgentSessionId>,
     has_spoken: bool,
     /// The conversation that was to be resumed does not exist.
@@ -104,7 +104,7 @@ impl Claude {
             child,
             answers: Answers::new(spec),
             resumes: resume.is_some(),
-            receipts: Receipts::default(),
+            acks: Acks::default(),
             session: None,
             has_spoken: false,
             session_missing: false,
@@ -122,7 +122,7 @@ impl Claude {
 
     async fn run(mut self, link: &mut AgentLink) -> Result<End, Failure> {
         let start_deadline = Instant::now() + START_DEADLINE;
-        let mut linger: Option<Instant> = None;
+        let mut exit_deadline: Option<Instant> = None;
         let mut has_commands = true;
         loop {
             let quiet_at = self.quiet_at;
@@ -137,7 +137,7 @@ impl Claude {
                     Some(AgentCommand::Close) | None => {
                         has_commands = false;
                         self.child.close_stdin();
-                        linger = Some(Instant::now() + LINGER);
+                        exit_deadline = Some(Instant::now() + EXIT_GRACE);
                     }
                 },
                 event = self.child.next() => match event {
@@ -152,11 +152,11 @@ impl Claude {
                 }
                 () = sleep_until(quiet_at.unwrap_or(start_deadline)), if quiet_at.is_some() => {
                     self.quiet_at = None;
-                    tell_received(self.receipts.silent(), link).await;
+                    report_received(self.acks.silent(), link).await;
                     self.idle(link).await;
                 }
-                () = sleep_until(linger.unwrap_or(start_deadline)), if linger.is_some() && !self.busy => {
-                    link.tell(AgentEvent::Warning("Claude Code keeps running and is ended".into())).await;
+                () = sleep_until(exit_deadline.unwrap_or(start_deadline)), if exit_deadline.is_some() && !self.busy => {
+                    link.send(AgentEvent::Warning("Claude Code keeps running and is ended".into())).await;
                     return self.end(STOP, link).await;
                 }
             }
@@ -171,13 +171,13 @@ impl Claude {
 
     fn send(&mut self, message: UserMessage) -> Result<(), Failure> {
         let line = wire::user_message(&message);
-        self.receipts.sent(message);
+        self.acks.sent(message);
         self.quiet_at = None;
         self.write(&line)
     }
 
     fn is_working(&self) -> bool {
-        self.busy || !self.receipts.is_empty()
+        self.busy || !self.acks.is_empty()
     }
 
     fn interrupt(&mut self) -> Result<(), Failure> {
@@ -193,7 +193,7 @@ impl Claude {
             Line::Whole(_) => return Ok(()),
             Line::TooLong { length, .. } => {
                 let text = format!("a line of {length} bytes from Claude Code was skipped");
-                link.tell(AgentEvent::Warning(text)).await;
+                link.send(AgentEvent::Warning(text)).await;
                 return Ok(());
             }
         };
@@ -201,7 +201,7 @@ impl Claude {
             Ok(message) => self.message(message, link).await,
             Err(error) => {
                 let text = format!("a line from Claude Code cannot be read: {error}");
-                link.tell(AgentEvent::Warning(text)).await;
+                link.send(AgentEvent::Warning(text)).await;
                 Ok(())
             }
         }
@@ -221,15 +221,15 @@ impl Claude {
             Message::Result(result) => self.result(*result, link).await,
             Message::Lifecycle(lifecycle) => {
                 let id = MessageId(lifecycle.command_uuid);
-                let received = self.receipts.lifecycle(id, &lifecycle.state);
-                tell_received(received, link).await;
+                let received = self.acks.lifecycle(id, &lifecycle.state);
+                report_received(received, link).await;
             }
             Message::Request(request) => {
                 if let Some(answer) = self.answers.to(&request) {
                     self.write(&answer)?;
                 }
             }
-            Message::Compacting => link.tell(AgentEvent::Activity(Activity::Compaction)).await,
+            Message::Compacting => link.send(AgentEvent::Activity(Activity::Compaction)).await,
             Message::Retry(retry) => {
                 let error = retry
                     .error
@@ -238,20 +238,20 @@ impl Claude {
                     .error_status
                     .map_or_else(String::new, |s| format!(" ({s})"));
                 let text = format!("{error}{status}, attempt {}", retry.attempt);
-                link.tell(AgentEvent::Activity(Activity::Retry(text))).await;
+                link.send(AgentEvent::Activity(Activity::Retry(text))).await;
             }
             Message::Assistant(assistant) => {
-                for activity in meaning::activities(assistant) {
-                    link.tell(AgentEvent::Activity(activity)).await;
+                for activity in classify::activities(assistant) {
+                    link.send(AgentEvent::Activity(activity)).await;
                 }
             }
             Message::ToolResults(blocks) => {
                 for id in blocks.into_iter().filter_map(|block| block.tool_use_id) {
-                    link.tell(AgentEvent::Activity(Activity::ToolEnd { id }))
+                    link.send(AgentEvent::Activity(Activity::ToolEnd { id }))
                         .await;
                 }
             }
-            Message::Other => link.tell(AgentEvent::Activity(Activity::Other)).await,
+            Message::Other => link.send(AgentEvent::Activity(Activity::Other)).await,
         }
         Ok(())
     }
@@ -259,27 +259,27 @@ impl Claude {
     async fn turn_begins(&mut self, init: wire::Init, link: &AgentLink) {
         if self.session.is_none() {
             if let Some(version) = init.claude_code_version {
-                if let Some(notice) = meaning::notice_about(&version) {
-                    link.tell(AgentEvent::Notice(notice)).await;
+                if let Some(notice) = classify::notice_about(&version) {
+                    link.send(AgentEvent::Notice(notice)).await;
                 }
-                link.tell(AgentEvent::Version(version)).await;
+                link.send(AgentEvent::Version(version)).await;
             }
             for server in init.mcp_servers {
                 if server.status != "connected" && server.status != "pending" {
                     let text = format!("tool server {} is {}", server.name, server.status);
-                    link.tell(AgentEvent::Warning(text)).await;
+                    link.send(AgentEvent::Warning(text)).await;
                 }
             }
         }
         match init.session_id.parse::<AgentSessionId>() {
             Ok(id) if self.session.as_ref() != Some(&id) => {
                 self.session = Some(id.clone());
-                link.tell(AgentEvent::Session(id)).await;
+                link.send(AgentEvent::Session(id)).await;
             }
             Ok(_) => {}
-            Err(error) => link.tell(AgentEvent::Warning(error.to_string())).await,
+            Err(error) => link.send(AgentEvent::Warning(error.to_string())).await,
         }
-        self.receipts.turn_begins();
+        self.acks.turn_begins();
         self.begin_work(link).await;
     }
 
@@ -287,30 +287,30 @@ impl Claude {
         self.quiet_at = None;
         if !self.busy {
             self.busy = true;
-            link.tell(AgentEvent::Busy).await;
+            link.send(AgentEvent::Busy).await;
         }
     }
 
     async fn idle(&mut self, link: &AgentLink) {
-        tell_received(self.receipts.idle(), link).await;
-        if self.receipts.wait_for_silence() {
+        report_received(self.acks.idle(), link).await;
+        if self.acks.wait_for_silence() {
             self.quiet_at = Some(Instant::now() + QUIET);
         }
         self.busy = false;
-        link.tell(AgentEvent::Idle).await;
+        link.send(AgentEvent::Idle).await;
     }
 
     async fn result(&mut self, result: TurnResult, link: &AgentLink) {
         if self.session.is_none() && result.is_error {
-            let failure = meaning::failure(&result);
-            self.session_missing = self.resumes && meaning::is_missing_session(&failure.message);
+            let failure = classify::failure(&result);
+            self.session_missing = self.resumes && classify::is_missing_session(&failure.message);
             self.start_failure = Some(Failure::new(ErrorKind::StartUp, failure.message));
             return;
         }
         let turn = self.turn_end(&result);
         self.last_result_failed = matches!(turn.outcome, Outcome::Failed(_));
-        link.tell(AgentEvent::TurnEnd(turn)).await;
-        tell_received(self.receipts.turn_ends(), link).await;
+        link.send(AgentEvent::TurnEnd(turn)).await;
+        report_received(self.acks.turn_ends(), link).await;
         if !self.reports_state {
             self.quiet_at = Some(Instant::now() + QUIET);
         }
@@ -318,10 +318,10 @@ impl Claude {
 
     fn turn_end(&mut self, result: &TurnResult) -> TurnEnd {
         let interrupted = std::mem::take(&mut self.interrupted);
-        let cost_usd = meaning::cost(result, self.cost_usd);
+        let cost_usd = classify::cost(result, self.cost_usd);
         self.cost_usd = result.total_cost_usd.or(self.cost_usd);
         TurnEnd {
-            outcome: meaning::outcome(result, interrupted),
+            outcome: classify::outcome(result, interrupted),
             usage: result.usage.map(Into::into),
             cost_usd,
             model_calls: result.num_turns,
@@ -329,9 +329,9 @@ impl Claude {
     }
 }
 
-async fn tell_received(ids: Vec<MessageId>, link: &AgentLink) {
+async fn report_received(ids: Vec<MessageId>, link: &AgentLink) {
     for id in ids {
-        link.tell(AgentEvent::Received(id)).await;
+        link.send(AgentEvent::Received(id)).await;
     }
 }
 

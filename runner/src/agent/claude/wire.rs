@@ -291,12 +291,12 @@ pub(super) fn user_message(message: &UserMessage) -> Value {
 /// commands of any effect.
 pub(super) fn compact(instructions: Option<&str>) -> Value {
     // On one line, so that it stays one command.
-    let words = instructions
+    let text = instructions
         .unwrap_or_default()
         .replace(char::is_control, " ");
     json!({
         "type": "user",
-        "message": { "role": "user", "content": format!("/compact {words}").trim_end() },
+        "message": { "role": "user", "content": format!("/compact {text}").trim_end() },
         "parent_tool_use_id": null,
         "session_id": "",
     })

@@ -30,7 +30,7 @@ pub(super) async fn begin(
         .map_err(start_failure)?;
     peer.notify("initialized", json!({}))?;
     if let Some(version) = launch::version(&hello) {
-        link.tell(AgentEvent::Version(version)).await;
+        link.send(AgentEvent::Version(version)).await;
     }
     let mut answer = None;
     if let Some(id) = &spec.resume {
@@ -40,7 +40,7 @@ pub(super) async fn begin(
         match call(peer, "thread/resume", params, &mut others).await? {
             Ok(resumed) => answer = Some(resumed),
             Err(error) if is_missing(&error) => {
-                link.tell(AgentEvent::SessionLost(id.clone())).await
+                link.send(AgentEvent::SessionLost(id.clone())).await
             }
             Err(error) => return Err(start_failure(error)),
         }
@@ -57,7 +57,7 @@ pub(super) async fn begin(
         .as_str()
         .and_then(|id| id.parse().ok())
         .ok_or_else(|| Failure::new(ErrorKind::StartUp, "codex gave its thread no usable id"))?;
-    link.tell(AgentEvent::Session(id.clone())).await;
+    link.send(AgentEvent::Session(id.clone())).await;
     for (method, params) in others {
         warn_of_failed_tools(&method, &params, link).await;
     }
@@ -74,7 +74,7 @@ async fn call(
 }
 
 fn start_failure(error: RpcError) -> Failure {
-    let text = format!("codex cannot start: {}", error.in_words());
+    let text = format!("codex cannot start: {}", error.describe());
     Failure::new(ErrorKind::StartUp, text)
 }
 
@@ -91,6 +91,6 @@ pub(super) async fn warn_of_failed_tools(method: &str, params: &Value, link: &Ag
         let name = params["name"].as_str().unwrap_or_default();
         let error = params["error"].as_str().unwrap_or("no reason given");
         let text = format!("the tools of {name} are missing: {error}");
-        link.tell(AgentEvent::Warning(text)).await;
+        link.send(AgentEvent::Warning(text)).await;
     }
 }

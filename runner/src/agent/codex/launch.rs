@@ -55,7 +55,7 @@ pub(super) fn child_spec(spec: &AgentSpec) -> Result<ChildSpec, Failure> {
         args,
         cwd: spec.workspace.clone(),
         env,
-        hidden_env: spec.hidden_environment(),
+        removed_env: spec.removed_environment(),
     })
 }
 

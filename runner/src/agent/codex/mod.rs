@@ -27,7 +27,7 @@ use turn::Turn;
 /// How long an interrupted turn may take to end when the run is stopped.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 /// How long Codex may linger once its input is closed.
-const LINGER: Duration = Duration::from_secs(10);
+const EXIT_GRACE: Duration = Duration::from_secs(10);
 /// The end of a stopped run; within what the supervisor grants.
 const STOP: StopLadder = StopLadder {
     eof: Duration::from_secs(1),
@@ -86,13 +86,13 @@ enum Compaction {
 
 impl Codex {
     async fn run(&mut self, link: &mut AgentLink) -> Result<(), Failure> {
-        let mut linger: Option<Instant> = None;
+        let mut exit_deadline: Option<Instant> = None;
         let mut has_commands = true;
         loop {
             self.pass_on(link).await?;
-            if self.is_closed && self.owes_nothing() && linger.is_none() {
+            if self.is_closed && self.has_nothing_pending() && exit_deadline.is_none() {
                 self.peer.close();
-                linger = Some(Instant::now() + LINGER);
+                exit_deadline = Some(Instant::now() + EXIT_GRACE);
             }
             tokio::select! {
                 () = link.stop.cancelled() => return self.stop(link).await,
@@ -110,7 +110,7 @@ impl Codex {
                     Incoming::Exited(report) => return self.exited(&report),
                     incoming => self.incoming(incoming, link).await?,
                 },
-                () = sleep_until(linger.unwrap_or_else(Instant::now)), if linger.is_some() => {
+                () = sleep_until(exit_deadline.unwrap_or_else(Instant::now)), if exit_deadline.is_some() => {
                     self.peer.stop(STOP).await;
                     return Ok(());
                 }
@@ -128,7 +128,7 @@ impl Codex {
             }
             None if self.waiting.is_empty() || self.compaction != Compaction::No => {}
             None => {
-                link.tell(AgentEvent::Busy).await;
+                link.send(AgentEvent::Busy).await;
                 let mut turn = Turn::default();
                 // The first message begins the turn; the others steer it.
                 if let Some(message) = self.waiting.pop_front() {
@@ -190,8 +190,8 @@ impl Codex {
             if let Err(error) = result
                 && self.compaction == Compaction::Running(id)
             {
-                let text = format!("codex did not compact: {}", error.in_words());
-                link.tell(AgentEvent::Warning(text)).await;
+                let text = format!("codex did not compact: {}", error.describe());
+                link.send(AgentEvent::Warning(text)).await;
                 self.compacted(link).await;
             }
             return Ok(());
@@ -210,8 +210,8 @@ impl Codex {
             Err(error) => match turn.refused(id) {
                 Some((message, false)) => self.waiting.push_front(message),
                 Some((message, true)) => {
-                    let text = format!("codex refused the message: {}", error.in_words());
-                    link.tell(AgentEvent::Received(message.id)).await;
+                    let text = format!("codex refused the message: {}", error.describe());
+                    link.send(AgentEvent::Received(message.id)).await;
                     self.end_turn(Outcome::Failed(Failure::new(ErrorKind::Api, text)), link)
                         .await;
                 }
@@ -253,7 +253,7 @@ impl Codex {
             }
             "item/started" | "item/completed" => {
                 for event in turn.item(&params["item"], method == "item/completed") {
-                    link.tell(event).await;
+                    link.send(event).await;
                 }
             }
             _ => {
@@ -274,7 +274,7 @@ impl Codex {
                 let mut turn = Turn::default();
                 turn.set_id(params["turn"]["id"].as_str());
                 self.turn = Some(turn);
-                link.tell(AgentEvent::Busy).await;
+                link.send(AgentEvent::Busy).await;
             }
             "item/started" if is_compacting => activity(Activity::Compaction, link).await,
             _ => warn_of_failed_tools(method, params, link).await,
@@ -284,11 +284,11 @@ impl Codex {
     async fn compacted(&mut self, link: &AgentLink) {
         self.compaction = Compaction::No;
         if self.waiting.is_empty() {
-            link.tell(AgentEvent::Idle).await;
+            link.send(AgentEvent::Idle).await;
         }
     }
 
-    fn owes_nothing(&self) -> bool {
+    fn has_nothing_pending(&self) -> bool {
         self.turn.is_none() && self.waiting.is_empty() && self.compaction == Compaction::No
     }
 
@@ -296,7 +296,7 @@ impl Codex {
         let Some(turn) = self.turn.take() else { return };
         let (usage, model_calls) = turn.usage();
         let (begun_with, steered_with) = turn.unreceived();
-        link.tell(AgentEvent::TurnEnd(TurnEnd {
+        link.send(AgentEvent::TurnEnd(TurnEnd {
             outcome,
             usage,
             cost_usd: None,
@@ -305,14 +305,14 @@ impl Codex {
         .await;
         // Its turn is over, so it is in the conversation, item or not.
         for message in begun_with {
-            link.tell(AgentEvent::Received(message.id)).await;
+            link.send(AgentEvent::Received(message.id)).await;
         }
         // What the turn did not take any more begins the next one.
         for message in steered_with.into_iter().rev() {
             self.waiting.push_front(message);
         }
-        if self.owes_nothing() {
-            link.tell(AgentEvent::Idle).await;
+        if self.has_nothing_pending() {
+            link.send(AgentEvent::Idle).await;
         }
     }
 
@@ -359,5 +359,5 @@ fn input(thread: &str, message: &UserMessage) -> Value {
 }
 
 async fn activity(activity: Activity, link: &AgentLink) {
-    link.tell(AgentEvent::Activity(activity)).await;
+    link.send(AgentEvent::Activity(activity)).await;
 }

@@ -85,21 +85,21 @@ impl World {
                     self.input_closed = false;
                     self.said_idle = false;
                 }
-                Effect::Tell(AgentCommand::Send(message)) => {
+                Effect::Command(AgentCommand::Send(message)) => {
                     assert!(self.running && !self.input_closed);
                     assert!(!self.confirmed.contains(&message.id));
                     self.queue.push_back(message.id);
                 }
-                Effect::Tell(AgentCommand::Close) => {
+                Effect::Command(AgentCommand::Close) => {
                     assert!(self.close_requested || self.renewing);
                     assert!(self.said_idle && self.turn.is_none() && self.queue.is_empty());
                     self.input_closed = true;
                 }
-                Effect::Tell(AgentCommand::Compact(_)) => {
+                Effect::Command(AgentCommand::Compact(_)) => {
                     assert!(self.running && !self.input_closed);
                     self.said_idle = false;
                 }
-                Effect::Tell(_) => assert!(self.running),
+                Effect::Command(_) => assert!(self.running),
                 Effect::Stop => {
                     assert!(self.running && !self.stopping);
                     self.stopping = true;
@@ -122,7 +122,7 @@ impl World {
 
     /// What the supervisor does after each event.
     fn read_folder(&mut self) {
-        while self.exit.is_none() && self.conversation.has_room() {
+        while self.exit.is_none() && self.conversation.accepts_messages() {
             let effects = match self.on_disk.pop_front() {
                 Some(message) => {
                     self.sent.insert(message.id);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use drawbridge_shared::ids::RunId;
-use drawbridge_shared::ipc::{HostMessage, InputFolder, Pending, TakeError, TakenFile};
+use drawbridge_shared::ipc::{ClaimError, ClaimedFile, HostMessage, InputFolder, Pending};
 
 use crate::host::message::{MessageId, UserMessage};
 use crate::host::watch::FolderWatch;
@@ -44,7 +44,7 @@ pub(crate) struct Inbox {
     /// Files that wait and are known not to be urgent.
     not_urgent: BTreeSet<Pending>,
     /// Files behind each message that the agent has not confirmed.
-    taken: HashMap<MessageId, Vec<TakenFile>>,
+    claimed: HashMap<MessageId, Vec<ClaimedFile>>,
     watch: FolderWatch,
 }
 
@@ -83,7 +83,7 @@ impl Inbox {
             waiting: VecDeque::new(),
             stuck: BTreeSet::new(),
             not_urgent: BTreeSet::new(),
-            taken: HashMap::new(),
+            claimed: HashMap::new(),
         })
     }
 
@@ -105,8 +105,10 @@ impl Inbox {
         let mut requests = Vec::new();
         self.read_folder(true);
         for next in std::mem::take(&mut self.waiting) {
-            let has_room = files.len() < MAX_JOINED && joined.text.len() < MAX_JOINED_BYTES;
-            if !has_room && matches!(self.folder.peek(&next), Some(HostMessage::Message { .. })) {
+            let is_within_bounds = files.len() < MAX_JOINED && joined.text.len() < MAX_JOINED_BYTES;
+            if !is_within_bounds
+                && matches!(self.folder.peek(&next), Some(HostMessage::Message { .. }))
+            {
                 continue;
             }
             let Some(file) = self.take_one(next) else {
@@ -129,14 +131,14 @@ impl Inbox {
                 }
             }
         }
-        self.taken.insert(joined.id, files);
+        self.claimed.insert(joined.id, files);
         (joined, requests)
     }
 
     /// Takes what comes next. Without room for messages only what is urgent is
     /// taken, past all that waits: what ends a turn must not wait for its end.
-    pub(crate) fn take(&mut self, has_room: bool) -> Option<Incoming> {
-        let file = if has_room {
+    pub(crate) fn take(&mut self, accepts_messages: bool) -> Option<Incoming> {
+        let file = if accepts_messages {
             self.take_next(true)?
         } else {
             // The list of urgent files is of no use to the next call.
@@ -150,7 +152,7 @@ impl Inbox {
                 id: MessageId::random(),
                 text: attachment::join(text, attachments, &self.workspace),
             };
-            self.taken.insert(message.id, vec![file]);
+            self.claimed.insert(message.id, vec![file]);
             return Some(Incoming::Message(message));
         }
         self.remove(&file);
@@ -159,7 +161,7 @@ impl Inbox {
 
     /// Removes the files of a message that the agent has.
     pub(crate) fn confirm(&mut self, id: MessageId) {
-        for file in self.taken.remove(&id).unwrap_or_default() {
+        for file in self.claimed.remove(&id).unwrap_or_default() {
             self.remove(&file);
         }
     }
@@ -185,13 +187,13 @@ impl Inbox {
         is_ours
     }
 
-    fn remove(&self, file: &TakenFile) {
+    fn remove(&self, file: &ClaimedFile) {
         if let Err(error) = self.folder.confirm(file) {
             tracing::warn!("cannot remove {}: {error}", file.name());
         }
     }
 
-    fn take_next(&mut self, all: bool) -> Option<TakenFile> {
+    fn take_next(&mut self, all: bool) -> Option<ClaimedFile> {
         loop {
             if self.waiting.is_empty() {
                 self.read_folder(all);
@@ -206,12 +208,12 @@ impl Inbox {
         }
     }
 
-    fn take_one(&mut self, file: Pending) -> Option<TakenFile> {
+    fn take_one(&mut self, file: Pending) -> Option<ClaimedFile> {
         match self.folder.take(&file) {
-            Ok(taken) => return Some(taken),
-            Err(TakeError::Gone) => {}
-            Err(error @ TakeError::Rejected(_)) => tracing::warn!("{error}"),
-            Err(error @ TakeError::Io { .. }) => {
+            Ok(claimed) => return Some(claimed),
+            Err(ClaimError::Gone) => {}
+            Err(error @ ClaimError::Rejected(_)) => tracing::warn!("{error}"),
+            Err(error @ ClaimError::Io { .. }) => {
                 tracing::warn!("{error}");
                 self.stuck.insert(file);
             }

@@ -56,9 +56,9 @@ impl Relay {
 }
 
 async fn accept(listener: TcpListener, socket: Arc<Path>) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+    while let Ok(permit) = Arc::clone(&slots).acquire_owned().await {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((client, _)) => {

@@ -43,7 +43,7 @@ pub(crate) struct ChildSpec {
     /// Variables on top of the runner's own.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Variables of the runner's own to leave out.
-    pub(crate) hidden_env: Vec<&'static str>,
+    pub(crate) removed_env: Vec<&'static str>,
 }
 
 /// A running child.
@@ -80,7 +80,7 @@ pub(crate) struct ExitReport {
 impl ExitReport {
     /// How the program ended, with its last lines: `PROGRAM ended with exit
     /// code 3: no such host`.
-    pub(crate) fn in_words(&self, program: &str) -> String {
+    pub(crate) fn describe(&self, program: &str) -> String {
         let how = describe(self.status);
         if self.stderr_tail.is_empty() {
             format!("{program} ended with {how}")
@@ -110,12 +110,12 @@ pub(crate) struct Stopping(VecDeque<(Instant, Signal)>);
 
 /// The command that starts a program tied to this process: the program dies
 /// when the runner does. Pipes, folder and environment are the caller's to set.
-pub(crate) fn tied_command(
+pub(crate) fn child_command(
     self_command: &SelfCommand,
     program: &OsString,
     args: &[OsString],
 ) -> Command {
-    let mut command = Command::from(die_with_parent::tied_command(
+    let mut command = Command::from(die_with_parent::command(
         self_command,
         DeathSignal::Kill,
         program,
@@ -127,13 +127,13 @@ pub(crate) fn tied_command(
 impl LineChild {
     /// Starts a child.
     pub(crate) fn spawn(self_command: &SelfCommand, spec: &ChildSpec) -> io::Result<Self> {
-        let mut command = tied_command(self_command, &spec.program, &spec.args);
+        let mut command = child_command(self_command, &spec.program, &spec.args);
         command
             .current_dir(&spec.cwd)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        for name in &spec.hidden_env {
+        for name in &spec.removed_env {
             command.env_remove(name);
         }
         command.envs(spec.env.iter().map(|(name, value)| (name, value)));

@@ -4,7 +4,7 @@ use tokio::time::{advance, pause, resume};
 use super::*;
 
 /// A program in the place of the runner's own that only knows `tied`.
-fn untied() -> SelfCommand {
+fn without_death_signal() -> SelfCommand {
     let script = "while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\"";
     SelfCommand {
         program: "/bin/sh".into(),
@@ -21,9 +21,9 @@ async fn a_reader_without_time_loses_nothing_of_an_ended_child() {
         args: vec![LINES.to_string().into()],
         cwd: "/".into(),
         env: Vec::new(),
-        hidden_env: Vec::new(),
+        removed_env: Vec::new(),
     };
-    let mut child = LineChild::spawn(&untied(), &spec).unwrap();
+    let mut child = LineChild::spawn(&without_death_signal(), &spec).unwrap();
     let id = WaitId::Pid(child.group.unwrap());
     waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     let mut count = 0;

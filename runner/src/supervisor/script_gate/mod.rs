@@ -32,7 +32,7 @@ const STOP: StopLadder = StopLadder {
 
 /// What to do with the task.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// There is no script to ask.
     NoScript,
     /// Wake the agent with this prompt.
@@ -55,7 +55,7 @@ pub(crate) enum ScriptError {
     #[error("the task's script wrote nothing; its last line must be JSON with \"wakeAgent\"")]
     Silent,
     #[error("the last line of the task's script is not JSON with a boolean \"wakeAgent\"")]
-    NotAVerdict(#[source] serde_json::Error),
+    NotADecision(#[source] serde_json::Error),
 }
 
 #[derive(Deserialize)]
@@ -74,7 +74,7 @@ pub(crate) async fn ask(
     self_command: &SelfCommand,
     input: &RunInput,
     paths: &RunPaths,
-) -> Result<Verdict, ScriptError> {
+) -> Result<Decision, ScriptError> {
     ask_within(TIME_LIMIT, self_command, input, paths).await
 }
 
@@ -83,10 +83,10 @@ async fn ask_within(
     self_command: &SelfCommand,
     input: &RunInput,
     paths: &RunPaths,
-) -> Result<Verdict, ScriptError> {
+) -> Result<Decision, ScriptError> {
     let script = match &input.script {
         Some(script) if input.is_scheduled_task && !script.is_empty() => script,
-        _ => return Ok(Verdict::NoScript),
+        _ => return Ok(Decision::NoScript),
     };
     // A file, because an argument may hold 128 KiB at most. It is gone when the
     // script has ended.
@@ -101,7 +101,7 @@ async fn ask_within(
         args,
         cwd: paths.workspace.clone(),
         env: vec![("HOME".into(), paths.home.clone().into())],
-        hidden_env: Vec::new(),
+        removed_env: Vec::new(),
     };
     let mut child = LineChild::spawn(self_command, &spec).map_err(ScriptError::Start)?;
     child.close_stdin();
@@ -115,14 +115,14 @@ async fn ask_within(
     };
     if !report.status.success() {
         return Err(ScriptError::Failed(
-            report.in_words("").trim_start().to_owned(),
+            report.describe("").trim_start().to_owned(),
         ));
     }
     if last.is_empty() {
         return Err(ScriptError::Silent);
     }
-    let verdict = from_slice_lossy(&last).map_err(ScriptError::NotAVerdict)?;
-    Ok(judge(&verdict, &input.prompt))
+    let decision = from_slice_lossy(&last).map_err(ScriptError::NotADecision)?;
+    Ok(decide(&decision, &input.prompt))
 }
 
 /// The last line that is not blank; `None` when there is too much output.
@@ -146,14 +146,14 @@ async fn read_last_line(child: &mut LineChild) -> Option<(Vec<u8>, ExitReport)> 
     }
 }
 
-fn judge(verdict: &LastLine, prompt: &str) -> Verdict {
-    if !verdict.wake_agent {
-        return Verdict::Sleep;
+fn decide(decision: &LastLine, prompt: &str) -> Decision {
+    if !decision.wake_agent {
+        return Decision::Sleep;
     }
     // The text is NanoClaw's.
-    Verdict::Wake(format!(
+    Decision::Wake(format!(
         "[SCHEDULED TASK]\n\nScript output:\n{:#}\n\nInstructions:\n{prompt}",
-        verdict.data
+        decision.data
     ))
 }
 

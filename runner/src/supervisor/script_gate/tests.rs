@@ -12,7 +12,7 @@ fn untied() -> SelfCommand {
     }
 }
 
-async fn asked(script: &str, is_scheduled_task: bool) -> Result<Verdict, ScriptError> {
+async fn asked(script: &str, is_scheduled_task: bool) -> Result<Decision, ScriptError> {
     asked_within(TIME_LIMIT, script, is_scheduled_task).await
 }
 
@@ -20,7 +20,7 @@ async fn asked_within(
     limit: Duration,
     script: &str,
     is_scheduled_task: bool,
-) -> Result<Verdict, ScriptError> {
+) -> Result<Decision, ScriptError> {
     let workspace = tempfile::tempdir().unwrap();
     let paths = RunPaths {
         workspace: workspace.path().to_owned(),
@@ -55,7 +55,7 @@ async fn failure(script: &str) -> String {
 #[tokio::test]
 async fn data_and_instructions_wake_the_agent() {
     let script = r#"echo log line; pwd >&2; echo '{"wakeAgent":true,"data":{"n":[1,"ü"]}}'; echo"#;
-    let Verdict::Wake(prompt) = asked(script, true).await.unwrap() else {
+    let Decision::Wake(prompt) = asked(script, true).await.unwrap() else {
         panic!("asleep");
     };
     insta::assert_snapshot!(prompt, @r#"
@@ -76,14 +76,14 @@ async fn data_and_instructions_wake_the_agent() {
 
 #[tokio::test]
 async fn a_no_is_no_failure() {
-    let verdict = asked(r#"echo '{"wakeAgent":false}'"#, true).await.unwrap();
-    assert_eq!(verdict, Verdict::Sleep);
+    let decision = asked(r#"echo '{"wakeAgent":false}'"#, true).await.unwrap();
+    assert_eq!(decision, Decision::Sleep);
 }
 
 #[tokio::test]
 async fn without_schedule_or_script_nothing_runs() {
-    assert_eq!(asked("exit 1", false).await.unwrap(), Verdict::NoScript);
-    assert_eq!(asked("", true).await.unwrap(), Verdict::NoScript);
+    assert_eq!(asked("exit 1", false).await.unwrap(), Decision::NoScript);
+    assert_eq!(asked("", true).await.unwrap(), Decision::NoScript);
 }
 
 #[tokio::test]

@@ -25,13 +25,13 @@ impl Ipc {
         write_atomic(&self.path(name), content.as_bytes()).unwrap();
     }
 
-    fn take_all(&self) -> Vec<Result<TakenFile, TakeError>> {
+    fn take_all(&self) -> Vec<Result<ClaimedFile, ClaimError>> {
         let pending = self.folder.pending().unwrap();
         pending.iter().map(|file| self.folder.take(file)).collect()
     }
 
     fn texts(&self) -> Vec<String> {
-        let text = |taken: Result<TakenFile, TakeError>| match taken.unwrap().message {
+        let text = |claimed: Result<ClaimedFile, ClaimError>| match claimed.unwrap().message {
             HostMessage::Message { text, .. } => text,
             other => panic!("{other:?}"),
         };
@@ -39,9 +39,9 @@ impl Ipc {
     }
 
     fn assert_rejected(&self, name: &str, reason: &str) {
-        let taken = self.take_all();
-        let [Err(TakeError::Rejected(refusal))] = &taken[..] else {
-            panic!("{taken:?}");
+        let claimed = self.take_all();
+        let [Err(ClaimError::Rejected(refusal))] = &claimed[..] else {
+            panic!("{claimed:?}");
         };
         assert!(refusal.reason.contains(reason), "{}", refusal.reason);
         assert!(self.path(REJECTED).join(name).symlink_metadata().is_ok());
@@ -67,8 +67,8 @@ fn what_was_not_confirmed_is_delivered_again() {
     let ipc = Ipc::new();
     ipc.message("1.json", "a");
     ipc.message("2.json", "b");
-    let taken: Vec<_> = ipc.take_all().into_iter().map(Result::unwrap).collect();
-    ipc.folder.confirm(&taken[0]).unwrap();
+    let claimed: Vec<_> = ipc.take_all().into_iter().map(Result::unwrap).collect();
+    ipc.folder.confirm(&claimed[0]).unwrap();
     assert_eq!(ipc.folder.recover().unwrap(), 1);
     assert_eq!(ipc.texts(), ["b"]);
 }
@@ -173,7 +173,7 @@ fn a_request_to_close_that_was_moved_only_is_there_again_with_its_age() {
     let ipc = Ipc::new();
     fs::write(ipc.path(CLOSE), "").unwrap();
     let written = fs::metadata(ipc.path(CLOSE)).unwrap().modified().unwrap();
-    fs::rename(ipc.path(CLOSE), ipc.path(TAKEN).join(CLOSE)).unwrap();
+    fs::rename(ipc.path(CLOSE), ipc.path(CLAIMED).join(CLOSE)).unwrap();
     assert_eq!(ipc.folder.recover().unwrap(), 1);
     let request = ipc.folder.take_close().unwrap().unwrap();
     assert_eq!(request.modified, written);

@@ -30,7 +30,7 @@ pub(in crate::agent::acp) enum ModelCall {
     Retry {
         /// Whether it is the conversation's own, and not a subagent's.
         is_own: bool,
-        words: String,
+        reason: String,
         pause: Duration,
     },
     /// It failed, and mostly the conversation's turn with it.
@@ -60,7 +60,7 @@ impl ModelCall {
 
 fn failure(error: &Value) -> Option<Failure> {
     let data = &error["data"];
-    let words = data["message"].as_str().unwrap_or("no reason given");
+    let reason = data["message"].as_str().unwrap_or("no reason given");
     let kind = match (error["name"].as_str(), data["statusCode"].as_u64()) {
         // That it was told to stop is known.
         (Some("MessageAbortedError"), _) => return None,
@@ -69,17 +69,17 @@ fn failure(error: &Value) -> Option<Failure> {
         (_, Some(status)) => kind_of_status(status),
         // Such as a connection that cannot be made.
         (_, None) if data["isRetryable"] == true => ErrorKind::Overload,
-        _ => return Some(failure_in_stream(words)),
+        _ => return Some(failure_in_stream(reason)),
     };
-    Some(Failure::new(kind, words))
+    Some(Failure::new(kind, reason))
 }
 
 /// An error that came in the middle of an answer is told as the API's own JSON.
-fn failure_in_stream(words: &str) -> Failure {
-    let error: Value = serde_json::from_str(words).unwrap_or_default();
+fn failure_in_stream(reason: &str) -> Failure {
+    let error: Value = serde_json::from_str(reason).unwrap_or_default();
     match (error["type"].as_str(), error["message"].as_str()) {
         (Some(kind), Some(message)) => Failure::new(kind_of_type(kind, message), message),
-        _ => Failure::new(ErrorKind::Api, words),
+        _ => Failure::new(ErrorKind::Api, reason),
     }
 }
 
@@ -90,10 +90,10 @@ fn status(status: &Value, is_own: bool) -> Option<ModelCall> {
         "retry" => {
             let until = Duration::from_millis(status["next"].as_u64().unwrap_or_default());
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let words = status["message"].as_str().unwrap_or_default();
+            let reason = status["message"].as_str().unwrap_or_default();
             Some(ModelCall::Retry {
                 is_own,
-                words: failure_in_stream(words).message,
+                reason: failure_in_stream(reason).message,
                 pause: until.saturating_sub(now.unwrap_or_default()),
             })
         }

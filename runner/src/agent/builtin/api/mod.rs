@@ -119,7 +119,7 @@ impl Client {
                 return Err(error.into_failure(attempt));
             };
             let activity = Activity::Retry(format!("{error}; trying again in {pause:?}"));
-            events.tell(AgentEvent::Activity(activity)).await;
+            events.send(AgentEvent::Activity(activity)).await;
             sleep(pause).await;
         }
         Err(Failure::crash("no attempt was made"))

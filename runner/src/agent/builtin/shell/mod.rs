@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::reply::ToolCall;
 use crate::agent::types::AgentSpec;
-use crate::process::child::tied_command;
+use crate::process::child::child_command;
 use crate::self_command::SelfCommand;
 use output::HeadAndTail;
 
@@ -40,7 +40,7 @@ pub(super) struct Shell {
     shell: crate::process::shell::Shell,
     cwd: PathBuf,
     env: Vec<(OsString, OsString)>,
-    hidden_env: Vec<&'static str>,
+    removed_env: Vec<&'static str>,
 }
 
 /// One command to run.
@@ -126,7 +126,7 @@ impl Shell {
             shell: crate::process::shell::Shell::find(),
             cwd: spec.workspace.clone(),
             env: spec.environment(),
-            hidden_env: spec.hidden_environment(),
+            removed_env: spec.removed_environment(),
         }
     }
 
@@ -172,14 +172,14 @@ impl Shell {
         let (reader, writer) = io::pipe()?;
         let mut args = self.shell.args.clone();
         args.extend(["-c".into(), call.command.clone().into()]);
-        let mut command = tied_command(&self.self_command, &self.shell.program, &args);
+        let mut command = child_command(&self.self_command, &self.shell.program, &args);
         command
             .current_dir(&self.cwd)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer)
             .envs(self.env.iter().map(|(name, value)| (name, value)));
-        for name in &self.hidden_env {
+        for name in &self.removed_env {
             command.env_remove(name);
         }
         let child = command.spawn()?;

@@ -25,8 +25,8 @@ impl Default for HeadAndTail {
 
 impl HeadAndTail {
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        let room = HEAD_BYTES - self.head.len();
-        let (head, rest) = bytes.split_at(room.min(bytes.len()));
+        let free = HEAD_BYTES - self.head.len();
+        let (head, rest) = bytes.split_at(free.min(bytes.len()));
         self.head.extend_from_slice(head);
         self.tail.push(rest);
     }
@@ -91,10 +91,10 @@ mod tests {
             output.push(&[b'x'; 1024]);
         }
         output.push(b"last");
-        let left_out = 5 + 100 * 1024 + 4 - HEAD_BYTES - TAIL_BYTES;
+        let excluded = 5 + 100 * 1024 + 4 - HEAD_BYTES - TAIL_BYTES;
         let text = output.describe("exit code 0", true);
         assert!(text.starts_with("first") && text.ends_with("last"));
-        assert!(text.contains(&format!("[... {left_out} bytes left out ...]")));
+        assert!(text.contains(&format!("[... {excluded} bytes left out ...]")));
         assert!(text.len() < HEAD_BYTES + TAIL_BYTES + 100);
     }
 }

@@ -12,7 +12,7 @@ use crate::host::message::{MessageId, UserMessage};
 /// `cancelled` comes after a failed or interrupted turn, whose messages are in
 /// the transcript.
 #[derive(Debug, Default)]
-pub(super) struct Receipts {
+pub(super) struct Acks {
     unconfirmed: Vec<UserMessage>,
     completed: BTreeSet<MessageId>,
     turn_is_open: bool,
@@ -22,7 +22,7 @@ pub(super) struct Receipts {
     reports: bool,
 }
 
-impl Receipts {
+impl Acks {
     pub(super) fn sent(&mut self, message: UserMessage) {
         self.unconfirmed.push(message);
     }
@@ -128,61 +128,61 @@ impl Receipts {
 mod tests {
     use super::*;
 
-    fn sent(receipts: &mut Receipts) -> MessageId {
+    fn sent(acks: &mut Acks) -> MessageId {
         let message = UserMessage {
             id: MessageId::random(),
             text: "x".to_owned(),
         };
-        receipts.sent(message.clone());
+        acks.sent(message.clone());
         message.id
     }
 
     #[test]
     fn a_folded_message_counts_when_its_turn_has_ended() {
-        let mut receipts = Receipts::default();
-        let (first, second) = (sent(&mut receipts), sent(&mut receipts));
-        receipts.turn_begins();
-        assert_eq!(receipts.lifecycle(second, "completed"), []);
-        assert_eq!(receipts.lifecycle(first, "started"), []);
-        assert_eq!(receipts.turn_ends(), [second]);
-        assert_eq!(receipts.lifecycle(first, "completed"), [first]);
+        let mut acks = Acks::default();
+        let (first, second) = (sent(&mut acks), sent(&mut acks));
+        acks.turn_begins();
+        assert_eq!(acks.lifecycle(second, "completed"), []);
+        assert_eq!(acks.lifecycle(first, "started"), []);
+        assert_eq!(acks.turn_ends(), [second]);
+        assert_eq!(acks.lifecycle(first, "completed"), [first]);
     }
 
     /// Folded and said to be completed, but the turn was left.
     #[test]
     fn a_turn_that_is_left_confirms_nothing() {
-        let mut receipts = Receipts::default();
-        let (_first, second) = (sent(&mut receipts), sent(&mut receipts));
-        receipts.turn_begins();
-        receipts.lifecycle(second, "completed");
-        assert_eq!(receipts.ended_well(), []);
-        assert_eq!(receipts.take_unconfirmed().len(), 2);
+        let mut acks = Acks::default();
+        let (_first, second) = (sent(&mut acks), sent(&mut acks));
+        acks.turn_begins();
+        acks.lifecycle(second, "completed");
+        assert_eq!(acks.ended_well(), []);
+        assert_eq!(acks.take_unconfirmed().len(), 2);
     }
 
     /// It rests after a turn that no message began, and has read none so far.
     #[test]
     fn rest_confirms_no_message_that_may_be_unread() {
-        let mut receipts = Receipts::default();
-        receipts.turn_begins();
-        let message = sent(&mut receipts);
-        receipts.turn_ends();
-        assert_eq!(receipts.idle(), []);
-        assert!(receipts.wait_for_silence());
-        assert_eq!(receipts.silent(), [message]);
+        let mut acks = Acks::default();
+        acks.turn_begins();
+        let message = sent(&mut acks);
+        acks.turn_ends();
+        assert_eq!(acks.idle(), []);
+        assert!(acks.wait_for_silence());
+        assert_eq!(acks.silent(), [message]);
     }
 
     /// A process that ends without a word has taken nothing.
     #[test]
     fn silence_confirms_nothing_at_the_end_of_the_process() {
-        let mut receipts = Receipts::default();
-        let (first, second) = (sent(&mut receipts), sent(&mut receipts));
-        assert_eq!(receipts.ended_well(), []);
-        receipts.turn_begins();
-        assert_eq!(receipts.ended_well(), [], "in the middle of a turn");
-        receipts.turn_ends();
-        assert_eq!(receipts.ended_well(), [], "one turn for two messages");
-        receipts.turn_begins();
-        receipts.turn_ends();
-        assert_eq!(receipts.ended_well(), [first, second]);
+        let mut acks = Acks::default();
+        let (first, second) = (sent(&mut acks), sent(&mut acks));
+        assert_eq!(acks.ended_well(), []);
+        acks.turn_begins();
+        assert_eq!(acks.ended_well(), [], "in the middle of a turn");
+        acks.turn_ends();
+        assert_eq!(acks.ended_well(), [], "one turn for two messages");
+        acks.turn_begins();
+        acks.turn_ends();
+        assert_eq!(acks.ended_well(), [first, second]);
     }
 }
