@@ -7,6 +7,7 @@ mod documents;
 mod failures;
 mod harness;
 mod launcher;
+mod layers;
 mod proxy;
 mod registered;
 mod rules;
