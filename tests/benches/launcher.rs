@@ -1,4 +1,4 @@
-//! What the launcher costs beside the bare engine.
+//! The costs of the launcher in addition to the bare engine.
 //!
 //! ```sh
 //! cargo bench -p drawbridge-tests --bench launcher
@@ -159,7 +159,7 @@ fn many_runs(launcher: &Launcher, runs: usize) {
     assert_eq!(serve.program.wait().code, 0);
 }
 
-/// From the request to stop until the container is seen to be gone.
+/// From the request to stop until the container is confirmed removed.
 fn one_stop(launcher: &Launcher) {
     let serve = launcher.serve(&FLAGS);
     let mut times = Vec::new();
@@ -173,7 +173,7 @@ fn one_stop(launcher: &Launcher) {
         let _ = serve.wait_for(id, "done");
         times.push(started.elapsed());
     }
-    row("stop of one run, seen to be gone", median(&mut times));
+    row("stop of one run, confirmed removed", median(&mut times));
     serve.program.signal(Signal::TERM);
 }
 

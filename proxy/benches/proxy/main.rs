@@ -9,8 +9,9 @@
 //! its credentials, puts the real key in, and talks to the same upstream. In
 //! each round all of them are measured in turn, so that a machine that is busy
 //! for a while is busy for all; what counts are the ratios within a round. With
-//! `--write` the results go into `docs/performance.md`, above what is written
-//! there by hand, and `docs/performance.svg`.
+//! `--write` a summary goes into `docs/performance.md`, above what is written
+//! there by hand, a chart into `docs/performance.svg`, and all figures into
+//! `docs/data/proxy.tsv`.
 
 #![expect(
     clippy::print_stdout,
@@ -62,15 +63,17 @@ fn main() -> anyhow::Result<()> {
     let suite = suite::Suite::new(upstream, kinds, &options)?;
     let figures = runtime.block_on(suite.run())?;
     let passes = micro::passes(options.rounds, options.time / 4)?;
-    let text = report::page(&figures, &passes, &options);
-    println!("{text}");
+    println!("{}", report::tables(&figures, &passes));
     if options.is_written {
         let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
-        std::fs::create_dir_all(docs)?;
+        std::fs::create_dir_all(format!("{docs}/data"))?;
         let page = format!("{docs}/performance.md");
         let before = std::fs::read_to_string(&page).unwrap_or_default();
-        std::fs::write(&page, text + report::written_by_hand(&before))?;
+        let summary = report::page(&figures, &passes, &options);
+        std::fs::write(&page, summary + report::written_by_hand(&before))?;
         std::fs::write(format!("{docs}/performance.svg"), report::picture(&figures))?;
+        let data = report::data(&figures, &passes);
+        std::fs::write(format!("{docs}/data/proxy.tsv"), data)?;
     }
     Ok(())
 }

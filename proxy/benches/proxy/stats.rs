@@ -79,13 +79,31 @@ pub(crate) struct Spread {
     pub(crate) max: f64,
 }
 
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = f.precision().unwrap_or_else(|| match self.median.abs() {
+impl Spread {
+    /// Decimals that the median is shown with.
+    fn digits(&self) -> usize {
+        match self.median.abs() {
             large if large >= 1000.0 => 0,
             middle if middle >= 20.0 => 1,
             _ => 2,
-        });
+        }
+    }
+
+    /// The median alone, as it is shown.
+    pub(crate) fn middle(&self) -> String {
+        format!("{:.*}", self.digits(), self.median)
+    }
+
+    /// Median, least and largest with tabs between them, to three decimals.
+    pub(crate) fn columns(&self) -> String {
+        let rounded = [self.median, self.min, self.max].map(|value| (value * 1000.0).round());
+        rounded.map(|value| (value / 1000.0).to_string()).join("\t")
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or_else(|| self.digits());
         let Self { min, median, max } = self;
         write!(f, "{median:.digits$} ({min:.digits$} to {max:.digits$})")
     }

@@ -8,7 +8,8 @@
 //! `PROGRAM` is the runner's binary as images have it, `target/runner/agent-runner`.
 //! Both drive the same agent, in turn, so that a machine that is busy for a
 //! while is busy for both. With `--write` the section "Runner" of
-//! `docs/performance.md` is replaced.
+//! `docs/performance.md` is replaced, and all figures go into
+//! `docs/data/runner.tsv`.
 
 #![expect(
     clippy::print_stdout,
@@ -66,7 +67,7 @@ fn main() -> anyhow::Result<()> {
     let text = report::section(&figures, &program, rounds)?;
     println!("{text}");
     if is_written {
-        report::write(&text)?;
+        report::write(&text, &report::data(&figures))?;
     }
     Ok(())
 }

@@ -60,7 +60,17 @@ impl Figure {
         let (ours, node) = (Spread::of(&self.ours), Spread::of(&self.node));
         let ratio = ours.p50 / node.p50;
         let (title, budget) = (self.title, self.budget);
+        let (ours, node) = (ours.middle(), node.middle());
         format!("| {title} | {budget} | {ours} | {node} | {ratio:.3} |")
+    }
+
+    /// A line of data for each runner.
+    fn data(&self) -> String {
+        let line = |name: &str, values: &[f64]| {
+            let columns = Spread::of(values).columns();
+            format!("{}\t{}\t{name}\t{columns}\n", self.title, self.budget)
+        };
+        line("agent-runner", &self.ours) + &line("Node", &self.node)
     }
 }
 
@@ -89,14 +99,21 @@ impl Spread {
     }
 }
 
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digits = if self.p50 < 100.0 { 2 } else { 0 };
-        let Self { min, p50, p99, max } = self;
-        write!(
-            f,
-            "{min:.digits$} / {p50:.digits$} / {p99:.digits$} / {max:.digits$}"
-        )
+impl Spread {
+    fn digits(&self) -> usize {
+        if self.p50 < 100.0 { 2 } else { 0 }
+    }
+
+    /// The median alone.
+    fn middle(&self) -> String {
+        format!("{:.*}", self.digits(), self.p50)
+    }
+
+    /// All four with tabs between them.
+    fn columns(&self) -> String {
+        let digits = self.digits();
+        let all = [self.min, self.p50, self.p99, self.max];
+        all.map(|value| format!("{value:.digits$}")).join("\t")
     }
 }
 
@@ -108,11 +125,12 @@ pub(crate) fn section(figures: &[Figure], program: &Path, rounds: usize) -> anyh
     let date = jiff::Zoned::now().strftime("%Y-%m-%d").to_string();
     let mut text = format!(
         "{HEADING}\n\n\
-         `cargo bench --profile runner -p drawbridge-runner --bench runner -- PROGRAM`, beside\n\
-         a minimal runner in Node of NanoClaw's shape (`runner/benches/runner/node-runner.mjs`:\n\
-         a poll of 500 ms, one process, no receipts). Both drive the same agent, in turn,\n\
-         {rounds} rounds. Values are least / median / p99 / greatest; the ratio is that of the\n\
-         medians, ours to Node's. {machine}, {date}.\n\n\
+         `cargo bench --profile runner -p drawbridge-runner --bench runner -- --write PROGRAM`,\n\
+         compared with a minimal runner in Node of NanoClaw's shape\n\
+         (`runner/benches/runner/node-runner.mjs`: a poll of 500 ms, one process, no receipts).\n\
+         Both drive the same agent, in turn, {rounds} rounds. Values are medians, the ratio is\n\
+         ours to Node's; least, p99 and greatest are in [data/runner.tsv](data/runner.tsv).\n\
+         {machine}, {date}.\n\n\
          | What | Budget | agent-runner | Node | Ratio |\n|---|---|---|---|---|\n",
         machine = machine(),
     );
@@ -124,6 +142,12 @@ pub(crate) fn section(figures: &[Figure], program: &Path, rounds: usize) -> anyh
         "| Binary with profile `runner`, MB | under 8 | {size:.2} | | |"
     )?;
     Ok(text)
+}
+
+/// All figures as lines of values that tabs separate.
+pub(crate) fn data(figures: &[Figure]) -> String {
+    let lines: String = figures.iter().map(Figure::data).collect();
+    format!("figure\tbudget\trunner\tleast\tmedian\tp99\tgreatest\n{lines}")
 }
 
 fn machine() -> String {
@@ -140,9 +164,12 @@ fn machine() -> String {
     format!("{model}, {cores} cores, load average {load} at the end")
 }
 
-/// Puts the section in place of the old one.
-pub(crate) fn write(section: &str) -> anyhow::Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
+/// Puts the section in place of the old one, and the data into its file.
+pub(crate) fn write(section: &str, data: &str) -> anyhow::Result<()> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    fs::create_dir_all(docs.join("data"))?;
+    fs::write(docs.join("data/runner.tsv"), data)?;
+    let path = docs.join("performance.md");
     let old = fs::read_to_string(&path).unwrap_or_else(|_| "# Performance\n".to_owned());
     let (before, rest) = old.split_once(HEADING).unwrap_or((&old, ""));
     let after = rest.find("\n## ").map_or("", |at| &rest[at + 1..]);
