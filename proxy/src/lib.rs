@@ -27,7 +27,7 @@ mod usage;
 pub use base::bind;
 pub use base::network::{InvalidNetwork, Network};
 pub use cli::main_impl;
-pub use handle::{DrainOutcome, ProxyHandle, Reloader, StartError};
+pub use handle::{DrainOutcome, ProxyHandle, Reloader, StartError, hint_of};
 pub use observe::audit::OpenError;
 pub use policy::{ErrorShape, InvalidRouteName, InvalidRule, RouteName, Rule};
 pub use server::{ListenError, ListenerGuard};

@@ -4,6 +4,7 @@
 //! The rule is a pure function over observed facts, so each platform's row is
 //! tested on every platform.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
@@ -51,18 +52,28 @@ pub struct HostFacts {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BindError {
     /// An address that means "every interface" was asked for.
-    #[error(
-        "address {0} would offer the proxy to every network of this host\n\
-         hint: name one address, or add --allow-wildcard if a firewall guards the port"
-    )]
+    #[error("address {0} would offer the proxy to every network of this host")]
     Wildcard(IpAddr),
     /// None of the known set-ups was recognised.
-    #[error(
-        "no address to listen on: there is no docker0 interface with an IPv4 address\n\
-         hint: start the container engine, or name the address with --bind \
-         (127.0.0.1 for rootless engines), or listen on a socket with --socket"
-    )]
+    #[error("no address to listen on: there is no docker0 interface with an IPv4 address")]
     NoBridge,
+}
+
+impl BindError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
+            Self::Wildcard(_) => {
+                "name one address, or add --allow-wildcard if a firewall guards the port"
+            }
+            Self::NoBridge => {
+                "start the container engine, or name the address with --bind (127.0.0.1 for \
+                 rootless engines), or listen on a socket with --socket"
+            }
+        };
+        Some(hint.into())
+    }
 }
 
 impl HostFacts {
@@ -196,7 +207,7 @@ mod tests {
         let v6_only = [("lo", LOOPBACK), ("docker0", "fe80::1")];
         for host in [&[("lo", LOOPBACK)][..], &v6_only, &[("docker1", BRIDGE)]] {
             let error = chosen(&facts(HostOs::Linux, false, host)).unwrap_err();
-            assert!(error.to_string().contains("--bind"), "{error}");
+            assert!(error.hint().unwrap().contains("--bind"), "{error}");
         }
     }
 

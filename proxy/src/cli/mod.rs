@@ -1,5 +1,6 @@
 //! The command line of `credential-proxy`.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -180,7 +181,7 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     done.unwrap_or_else(|failure| {
-        output::failure(&failure.error);
+        output::failure(&*failure.error);
         failure.exit
     })
 }
@@ -188,21 +189,21 @@ pub fn main_impl(args: impl IntoIterator<Item = OsString>) -> Exit {
 /// A command that failed, and its exit code.
 struct Failure {
     exit: Exit,
-    error: anyhow::Error,
+    error: Box<dyn Error + Send + Sync>,
 }
 
 impl Failure {
-    fn usage(error: impl Into<anyhow::Error>) -> Self {
+    fn usage(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (exit, error) = (Exit::Usage, error.into());
         Self { exit, error }
     }
 
-    fn not_started(error: impl Into<anyhow::Error>) -> Self {
+    fn not_started(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (exit, error) = (Exit::NotStarted, error.into());
         Self { exit, error }
     }
 
-    fn infrastructure(error: impl Into<anyhow::Error>) -> Self {
+    fn infrastructure(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (exit, error) = (Exit::Infrastructure, error.into());
         Self { exit, error }
     }

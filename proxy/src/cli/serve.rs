@@ -31,7 +31,10 @@ async fn serve(args: &ServeArgs, config: ProxyConfig) -> Result<Exit, Failure> {
     let proxy = ProxyHandle::start(config).map_err(Failure::not_started)?;
     let reload_args = args.clone();
     proxy.on_reload(Box::new(move || {
-        resolve(&reload_args).map_err(|error| chain(&error))
+        resolve(&reload_args).map_err(|error| {
+            let hint = error.hint().map(|hint| format!(" (hint: {hint})"));
+            format!("{}{}", chain(&error), hint.unwrap_or_default())
+        })
     }));
     let guards = listen(&listen_config, &proxy)?;
     while let Signalled::Reload = signals.next().await {

@@ -1,6 +1,7 @@
 //! `drawbridge.toml`: found, read and checked for form. What the values mean is
 //! resolved in [`super::resolve`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,14 @@ pub enum ConfigError {
         /// What is wrong, with what is accepted.
         problem: String,
     },
+    /// The proxy that the environment names cannot be used.
+    #[error("{name} is not acceptable: {problem}")]
+    OutgoingProxy {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with its value, which is not repeated.
+        problem: String,
+    },
     /// A route's name is not one.
     #[error(transparent)]
     RouteName(#[from] InvalidRouteName),
@@ -90,6 +99,20 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: InvalidUpstream,
     },
+}
+
+impl ConfigError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::OutgoingProxy { .. } => {
+                Some("set `upstream-proxy = \"none\"` in [proxy] to go without it".into())
+            }
+            Self::Upstream { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,7 @@
 //! and metrics can be had on a loopback address too. No listener that a
 //! container can reach serves any of it.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -122,8 +123,20 @@ pub(super) fn ok(value: &serde_json::Value) -> Response<Full<Bytes>> {
 }
 
 pub(super) fn error(status: StatusCode, problem: &str) -> Response<Full<Bytes>> {
-    let body = json!({ "error": problem }).to_string();
-    respond(status, "application/json", body)
+    refusal(status, problem, None)
+}
+
+/// An error, with its hint in a field of its own.
+pub(super) fn refusal(
+    status: StatusCode,
+    problem: &str,
+    hint: Option<Cow<'static, str>>,
+) -> Response<Full<Bytes>> {
+    let mut body = json!({ "error": problem });
+    if let Some(hint) = hint {
+        body["hint"] = json!(hint);
+    }
+    respond(status, "application/json", body.to_string())
 }
 
 fn not_found() -> Response<Full<Bytes>> {

@@ -1,5 +1,6 @@
 //! The client of the admin surface, for `credential-proxy session`.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,9 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Why the proxy gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
-    #[error(
-        "no proxy listens on {socket}\nhint: start credential-proxy with --admin-socket {socket}"
-    )]
+    #[error("no proxy listens on {socket}")]
     Connect {
         socket: String,
         source: std::io::Error,
@@ -34,8 +33,25 @@ pub(crate) enum AdminError {
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the proxy did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused {
+        message: String,
+        hint: Option<String>,
+    },
+}
+
+impl AdminError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub(crate) fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Connect { socket, .. } => {
+                Some(format!("start credential-proxy with --admin-socket {socket}").into())
+            }
+            Self::Refused { hint, .. } => hint.clone().map(Cow::Owned),
+            _ => None,
+        }
+    }
 }
 
 /// Sends one request to the admin socket; the answer is JSON.
@@ -51,11 +67,12 @@ pub(crate) async fn call(
     if status.is_success() {
         return Ok(text);
     }
-    let told: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-    let told = told.and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
-    Err(AdminError::Refused(
-        told.unwrap_or_else(|| status.to_string()),
-    ))
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let field = |name| Some(answer.get(name)?.as_str()?.to_owned());
+    Err(AdminError::Refused {
+        message: field("error").unwrap_or_else(|| status.to_string()),
+        hint: field("hint"),
+    })
 }
 
 #[expect(

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::admin::{error, ok};
+use super::admin::{error, ok, refusal};
 use crate::base::network::Network;
 use crate::observe::audit::Event;
 use crate::policy::{RouteName, Rule};
@@ -118,7 +118,10 @@ pub(super) fn issue(shared: &Shared, body: &[u8]) -> Response<Full<Bytes>> {
                 "id": id, "token": token.as_str(), "run": run, "lifetime_seconds": lifetime,
             }))
         }
-        Err(problem) => error(StatusCode::SERVICE_UNAVAILABLE, &problem.to_string()),
+        Err(problem) => {
+            let hint = problem.hint();
+            refusal(StatusCode::SERVICE_UNAVAILABLE, &problem.to_string(), hint)
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Sockets that clients connect to.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -20,19 +21,16 @@ const MAX_SOCKET_PATH: usize = if cfg!(target_os = "macos") { 103 } else { 107 }
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The socket's path does not fit into a socket address.
-    #[error(
-        "socket path {} has more than {MAX_SOCKET_PATH} bytes\nhint: choose a shorter folder",
-        .0.display()
-    )]
+    #[error("socket path {} has more than {MAX_SOCKET_PATH} bytes", .0.display())]
     PathTooLong(PathBuf),
     /// Another program listens there.
-    #[error("{address} is in use\nhint: stop the program that listens there, or choose another")]
+    #[error("{address} is in use")]
     InUse {
         /// The address or path.
         address: String,
     },
     /// Health and metrics are for this host only.
-    #[error("health and metrics are served on loopback only, not on {0}\nhint: use 127.0.0.1:PORT")]
+    #[error("health and metrics are served on loopback only, not on {0}")]
     NotLoopback(SocketAddr),
     /// The operating system refused.
     #[error("cannot listen on {address}")]
@@ -42,6 +40,21 @@ pub enum ListenError {
         /// Its reason.
         source: io::Error,
     },
+}
+
+impl ListenError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::PathTooLong(_) => Some("choose a shorter folder".into()),
+            Self::InUse { .. } => {
+                Some("stop the program that listens there, or choose another".into())
+            }
+            Self::NotLoopback(_) => Some("use 127.0.0.1:PORT".into()),
+            Self::Io { .. } => None,
+        }
+    }
 }
 
 /// Who may connect to a unix socket, as its mode.

@@ -4,6 +4,7 @@
 //! session, and 64 that prove it (256 bits). The name may be logged; of the
 //! proof only a SHA-256 digest is kept, and it is compared in constant time.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,8 +139,19 @@ pub enum IssueError {
     #[error("the operating system gave no random numbers")]
     Random(#[from] getrandom::Error),
     /// Too many sessions are open.
-    #[error("{MAX_SESSIONS} sessions are open\nhint: revoke the ones that are no longer used")]
+    #[error("{MAX_SESSIONS} sessions are open")]
     TooMany,
+}
+
+impl IssueError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Random(_) => None,
+            Self::TooMany => Some("revoke the ones that are no longer used".into()),
+        }
+    }
 }
 
 /// One session, as requests see it.

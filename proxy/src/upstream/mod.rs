@@ -1,6 +1,8 @@
 //! Connections to upstreams: opened to vetted addresses only, kept idle in a
 //! small stack per worker thread, and never shared between routes.
 
+use std::borrow::Cow;
+
 use http::HeaderValue;
 
 pub(crate) mod address;
@@ -43,11 +45,21 @@ pub enum InvalidUpstream {
     #[error("{0:?} is not a URL of the form https://HOST[:PORT][/PATH]")]
     NotAUrl(String),
     /// A key would travel in clear text through a network.
-    #[error(
-        "upstream {0:?} is in clear text and not on loopback\n\
-         hint: use https, or an address such as http://127.0.0.1:8080"
-    )]
+    #[error("upstream {0:?} is in clear text and not on loopback")]
     ClearText(String),
+}
+
+impl InvalidUpstream {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::NotAUrl(_) => None,
+            Self::ClearText(_) => {
+                Some("use https, or an address such as http://127.0.0.1:8080".into())
+            }
+        }
+    }
 }
 
 impl Upstream {

@@ -1,5 +1,6 @@
 //! TLS towards upstreams: the platform's roots, plus files of extra ones.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,11 +24,21 @@ pub enum TlsError {
     #[error("there is no PEM certificate in {}", .0.display())]
     NoRoots(PathBuf),
     /// The platform's roots cannot be used.
-    #[error(
-        "the platform's root certificates cannot be used\n\
-         hint: install the system's CA bundle (package ca-certificates)"
-    )]
+    #[error("the platform's root certificates cannot be used")]
     Platform(#[source] rustls::Error),
+}
+
+impl TlsError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::RootFile { .. } | Self::NoRoots(_) => None,
+            Self::Platform(_) => {
+                Some("install the system's CA bundle (package ca-certificates)".into())
+            }
+        }
+    }
 }
 
 /// The TLS settings that all upstream connections share.

@@ -64,13 +64,8 @@ pub(super) fn resolve(
 fn outgoing(file: &ConfigFile, env: &Environment) -> Result<Option<OutgoingProxy>, ConfigError> {
     match file.proxy.upstream_proxy.unwrap_or_default() {
         UpstreamProxy::None => Ok(None),
-        UpstreamProxy::Environment => {
-            OutgoingProxy::from_environment(env).map_err(|(name, problem)| {
-                let hint = "set `upstream-proxy = \"none\"` in [proxy] to go without it";
-                let problem = format!("{problem}\nhint: {hint}");
-                ConfigError::Setting { name, problem }
-            })
-        }
+        UpstreamProxy::Environment => OutgoingProxy::from_environment(env)
+            .map_err(|(name, problem)| ConfigError::OutgoingProxy { name, problem }),
     }
 }
 

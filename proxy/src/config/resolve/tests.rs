@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::base::chain;
 use crate::policy::ClientAuth;
 
 const KEY: &str = "sk-ant-fake-CANARY-0123456789";
@@ -16,7 +17,8 @@ fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<ProxyConfig, Confi
 
 fn error(text: &str) -> String {
     let error = resolved(text, &[("ANTHROPIC_API_KEY", KEY)]).unwrap_err();
-    format!("{:#}", anyhow::Error::new(error))
+    let hint = error.hint().map(|hint| format!("\nhint: {hint}"));
+    format!("{}{}", chain(&error), hint.unwrap_or_default())
 }
 
 #[test]

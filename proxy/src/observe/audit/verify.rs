@@ -1,5 +1,6 @@
 //! Checks audit files against their own chain and an anchor.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -68,15 +69,24 @@ pub enum VerifyError {
     #[error("record {0} is not the anchored one: the records were written anew")]
     Rewritten(u64),
     /// The anchored record is before the first one given.
-    #[error(
-        "record {anchor} is before the first one given, {first}\nhint: give the earlier files too, oldest first"
-    )]
+    #[error("record {anchor} is before the first one given, {first}")]
     NotGiven {
         /// The number of the anchored record.
         anchor: u64,
         /// The number of the first record there.
         first: u64,
     },
+}
+
+impl VerifyError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::NotGiven { .. } => Some("give the earlier files too, oldest first".into()),
+            _ => None,
+        }
+    }
 }
 
 /// Verifies files that continue each other, oldest first.

@@ -1,5 +1,6 @@
 //! The thread that owns the audit file.
 
+use std::borrow::Cow;
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -41,22 +42,34 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process writes to it.
-    #[error(
-        "the audit file {} is in use by another process\nhint: give each proxy a file of its own",
-        .0.display()
-    )]
+    #[error("the audit file {} is in use by another process", .0.display())]
     InUse(PathBuf),
     /// Its last line is not a record, or its anchor is not one.
-    #[error(
-        "the audit file {} was changed: {what}\nhint: keep it and {}.anchor as evidence, and move both away to start anew",
-        path.display(), path.display()
-    )]
+    #[error("the audit file {} was changed: {what}", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         what: &'static str,
     },
+}
+
+impl OpenError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Io { .. } => None,
+            Self::InUse(_) => Some("give each proxy a file of its own".into()),
+            Self::Changed { path, .. } => {
+                let path = path.display();
+                let hint = format!(
+                    "keep it and {path}.anchor as evidence, and move both away to start anew"
+                );
+                Some(hint.into())
+            }
+        }
+    }
 }
 
 /// Why records are not on the disk.

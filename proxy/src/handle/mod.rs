@@ -4,6 +4,9 @@
 //! connections of its own, so a request never changes threads and takes no lock
 //! but the session table's. All workers accept from every listener.
 
+mod hint;
+
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use std::time::Duration;
 use drawbridge_shared::protocol::AuthMode;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::hint::hint_of;
 use crate::config::ProxyConfig;
 pub use crate::control::Reloader;
 use crate::control::{self, Control, Scope, Shared};
@@ -39,6 +43,18 @@ pub enum StartError {
     /// A worker thread or its event loop could not be made.
     #[error("a worker thread could not be started")]
     Thread(#[source] std::io::Error),
+}
+
+impl StartError {
+    /// The fix, if one is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Tls(error) => error.hint(),
+            Self::Audit(error) => error.hint(),
+            Self::Thread(_) => None,
+        }
+    }
 }
 
 /// How a shutdown ended.
