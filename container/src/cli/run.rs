@@ -25,7 +25,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
     hide_memory();
     block_on(async {
         let done = run_to_the_end(args, reporter.clone()).await;
-        reporter.report(&Event::exit(&done));
+        reporter.report(Event::exit(&done));
         reporter.flush().await;
         done
     })

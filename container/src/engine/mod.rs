@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::config::{NetworkChoice, RunSettings, RuntimeChoice, SandboxChoice};
 use crate::error::{Error, Result};
-use crate::spec::{ImageRef, Network, Protection, RunSpec, ShownMount, User};
+use crate::spec::{ImageRef, MountSummary, Network, Protection, RunSpec, User};
 
 pub(crate) use facts::Facts;
 pub(crate) use network::{BRIDGE_PREFIX, RunNetwork};
@@ -154,7 +154,7 @@ pub(crate) struct Isolation {
     pub(crate) container: Option<ContainerIsolation>,
     /// What the agent sees of this machine beside its own folders.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) mounts: Vec<ShownMount>,
+    pub(crate) mounts: Vec<MountSummary>,
     /// How many files and folders are covered because they hold secrets.
     pub(crate) masked: usize,
 }

@@ -7,7 +7,7 @@ use crate::terminal::backpressure::Backlog;
 
 /// An event, and what it looks like to callers.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct RecordedEvent {
     pub(crate) event: Event,
     pub(crate) json: String,
 }
@@ -21,22 +21,22 @@ pub(crate) fn channel() -> (Reporter, Listener) {
         waiting: waiting.clone(),
         in_hand: 0,
     };
-    (Reporter::Channel(Teller { queue, waiting }), listener)
+    (Reporter::Channel(EventSender { queue, waiting }), listener)
 }
 
 /// The end of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct Teller {
-    queue: mpsc::UnboundedSender<Told>,
+pub(crate) struct EventSender {
+    queue: mpsc::UnboundedSender<RecordedEvent>,
     waiting: Backlog,
 }
 
-impl Teller {
-    pub(super) fn tell(&self, event: Event, json: String) {
-        let size = json.len();
+impl EventSender {
+    pub(super) fn send(&self, event: RecordedEvent) {
+        let size = event.json.len();
         self.waiting.more(size);
         // A listener that has gone away has heard enough.
-        if self.queue.send(Told { event, json }).is_err() {
+        if self.queue.send(event).is_err() {
             self.waiting.less(size);
         }
     }
@@ -61,7 +61,7 @@ impl Teller {
 /// The end of whoever listens.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    queue: mpsc::UnboundedReceiver<Told>,
+    queue: mpsc::UnboundedReceiver<RecordedEvent>,
     waiting: Backlog,
     /// Size of the event that was handed out last.
     in_hand: usize,
@@ -70,7 +70,7 @@ pub(crate) struct Listener {
 impl Listener {
     /// The next event; `None` at the end of the run. Who asks for the next one
     /// is done with the one before.
-    pub(crate) async fn recv(&mut self) -> Option<Told> {
+    pub(crate) async fn recv(&mut self) -> Option<RecordedEvent> {
         self.waiting.less(std::mem::take(&mut self.in_hand));
         let told = self.queue.recv().await?;
         self.in_hand = told.json.len();
@@ -109,21 +109,21 @@ mod tests {
     async fn a_slow_listener_holds_the_run_up_and_one_that_has_gone_does_not() {
         let (reporter, mut listener) = channel();
         reporter.room().await;
-        reporter.report(&warning(5 << 20));
+        reporter.report(warning(5 << 20));
         reporter.room().await;
-        reporter.report(&warning(5 << 20));
+        reporter.report(warning(5 << 20));
         assert!(timeout(SOON, reporter.room()).await.is_err());
         listener.recv().await.unwrap();
         // It has the event, and is not done with it.
         assert!(timeout(SOON, reporter.room()).await.is_err());
         listener.recv().await.unwrap();
         reporter.room().await;
-        assert!(timeout(SOON, reporter.settled()).await.is_err());
+        assert!(timeout(SOON, reporter.persisted()).await.is_err());
         assert!(timeout(SOON, listener.recv()).await.is_err());
-        reporter.settled().await;
-        reporter.report(&warning(9 << 20));
+        reporter.persisted().await;
+        reporter.report(warning(9 << 20));
         drop(listener);
         reporter.room().await;
-        reporter.settled().await;
+        reporter.persisted().await;
     }
 }

@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::requests::{Asked, Request};
 use crate::terminal::output::{self, Printer};
 
-use channel::Teller;
-pub(crate) use channel::{Listener, Told, channel};
+use channel::EventSender;
+pub(crate) use channel::{Listener, RecordedEvent, channel};
 use way_out::way_out;
 
 /// One event of a run. The last one is always [`Event::Exit`].
@@ -98,30 +98,29 @@ pub(crate) enum Reporter {
     /// Every event as a line of JSON on standard output.
     Json(Printer),
     /// To another part of this program.
-    Channel(Teller),
+    Channel(EventSender),
 }
 
 impl Reporter {
-    pub(crate) fn report(&self, event: &Event) {
+    pub(crate) fn report(&self, event: Event) {
         match self {
-            Self::Person(printer) => report_to_person(event, printer),
-            Self::Json(_) | Self::Channel(_) => match serde_json::to_string(event) {
-                Ok(line) => self.pass_on(event, line),
-                Err(error) => output::note(&format!("warning: an event is lost: {error}")),
-            },
-        }
-    }
-
-    fn pass_on(&self, event: &Event, line: String) {
-        match self {
-            Self::Person(printer) | Self::Json(printer) => printer.push(line),
-            Self::Channel(teller) => teller.tell(event.clone(), line),
+            Self::Person(printer) => report_to_person(&event, printer),
+            Self::Json(printer) => {
+                if let Some(line) = to_json(&event) {
+                    printer.push(line);
+                }
+            }
+            Self::Channel(sender) => {
+                if let Some(json) = to_json(&event) {
+                    sender.send(RecordedEvent { event, json });
+                }
+            }
         }
     }
 
     pub(crate) fn warn(&self, message: impl Into<String>) {
         let message = message.into();
-        self.report(&Event::Warning { message });
+        self.report(Event::Warning { message });
     }
 
     /// Waits until there is room for more events.
@@ -134,7 +133,7 @@ impl Reporter {
 
     /// Waits until what was said is on record, where a record is kept: what comes
     /// next must not be done unrecorded.
-    pub(crate) async fn settled(&self) {
+    pub(crate) async fn persisted(&self) {
         if let Self::Channel(teller) = self {
             teller.flush().await;
         }
@@ -147,6 +146,13 @@ impl Reporter {
             Self::Channel(teller) => teller.flush().await,
         }
     }
+}
+
+/// The line of an event. One that cannot be written is reported itself.
+fn to_json(event: &Event) -> Option<String> {
+    serde_json::to_string(event)
+        .inspect_err(|error| output::note(&format!("warning: an event is lost: {error}")))
+        .ok()
 }
 
 fn report_to_person(event: &Event, printer: &Printer) {

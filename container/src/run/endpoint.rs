@@ -1,4 +1,4 @@
-//! Where the proxy waits for one run, and how the runner finds it.
+//! The proxy's listener for one run, and its address for the runner.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
@@ -8,14 +8,14 @@ use drawbridge_proxy::{ListenerGuard, ProxyHandle};
 use drawbridge_shared::env::PROXY_SOCKET;
 use drawbridge_shared::protocol::{AuthMode, ProxyAccess, ProxyEndpoint};
 
+use super::context::RunContext;
 use crate::engine::{Engine, RunNetwork, Runtime};
 use crate::error::{Context, Error, Result};
 use crate::spec::Network;
-use crate::state::RunFolder;
 
 /// A listener of the proxy for one run; it closes when dropped.
 #[derive(Debug)]
-pub(crate) struct Endpoint {
+pub(super) struct Endpoint {
     listener: ListenerGuard,
     kind: Kind,
 }
@@ -31,17 +31,12 @@ enum Kind {
 }
 
 impl Endpoint {
-    /// Opens the one way out that the run gets; never a wildcard address.
-    pub(crate) fn open(
-        proxy: &ProxyHandle,
-        runtime: &Runtime,
-        network: Option<&RunNetwork>,
-        folder: &RunFolder,
-    ) -> Result<Self> {
+    /// Opens the one way to the network that the run gets; never a wildcard address.
+    pub(super) fn open(proxy: &ProxyHandle, context: &RunContext<'_>) -> Result<Self> {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        match (runtime, network) {
+        match (&context.runtime, &context.network) {
             (Runtime::Container(..), None) => {
-                let path = folder.socket();
+                let path = context.folder.socket();
                 let listener = proxy.listen_unix(&path).context(|| {
                     let path = path.display();
                     Error::not_started(format!("the proxy cannot listen on {path}"))
@@ -65,24 +60,24 @@ impl Endpoint {
     }
 
     /// The only listener on which the run's session is good.
-    pub(crate) const fn listener(&self) -> ListenerId {
+    pub(super) const fn listener(&self) -> ListenerId {
         self.listener.id()
     }
 
     /// The TCP port, if it has one.
-    pub(crate) const fn port(&self) -> Option<NonZeroU16> {
+    pub(super) const fn port(&self) -> Option<NonZeroU16> {
         match self.kind {
             Kind::Socket => None,
             Kind::Bridge(address, ..) | Kind::Loopback(address) => NonZeroU16::new(address.port()),
         }
     }
 
-    pub(crate) const fn is_socket(&self) -> bool {
+    pub(super) const fn is_socket(&self) -> bool {
         matches!(self.kind, Kind::Socket)
     }
 
     /// What a container needs to reach it.
-    pub(crate) fn network(&self) -> Network {
+    pub(super) fn network(&self) -> Network {
         match &self.kind {
             Kind::Bridge(.., network) => Network::Bridge {
                 name: network.name().to_owned(),
@@ -93,7 +88,7 @@ impl Endpoint {
     }
 
     /// What the runner needs to reach it, and as whom.
-    pub(crate) fn access(&self, session: &SessionGuard, auth_mode: AuthMode) -> ProxyAccess {
+    pub(super) fn access(&self, session: &SessionGuard, auth_mode: AuthMode) -> ProxyAccess {
         let endpoint = match &self.kind {
             Kind::Socket => ProxyEndpoint::Unix(PROXY_SOCKET.into()),
             Kind::Bridge(address, engine, _) => {

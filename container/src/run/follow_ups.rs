@@ -1,11 +1,10 @@
 //! Follow-up messages from standard input: typed by a person, or as NDJSON.
 
-use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read};
 
 use drawbridge_shared::ipc::{HostMessage, MAX_MESSAGE_BYTES};
 use drawbridge_shared::protocol::MAX_INPUT_BYTES;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_util::codec::FramedRead;
@@ -82,46 +81,38 @@ fn typed(line: String) -> Option<RunControl> {
     (!is_blank).then_some(RunControl::Message(HostMessage::text(line)))
 }
 
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-}
-
 /// Reads an answer, a snapshot, `{"type":"close"}`, or any message that a runner
 /// understands.
 fn ndjson(line: String) -> Option<RunControl> {
     if line.trim().is_empty() {
         return None;
     }
-    let parsed = serde_json::from_str::<Line<'_>>(&line).and_then(|Line { kind }| {
-        Ok(match &*kind {
-            "close" => RunControl::Close,
-            "answer" => {
-                let mut fields = fields(&line)?;
-                let id = fields.remove("id").unwrap_or_default();
-                RunControl::Answer {
-                    id: serde_json::from_value(id)?,
-                    reply: serde_json::from_value(fields.into())?,
-                }
-            }
-            "snapshot" => RunControl::Snapshot(serde_json::from_value(fields(&line)?.into())?),
-            _ => match serde_json::from_str(&line)? {
-                message if message == HostMessage::text(String::new()) => {
-                    RunControl::Invalid("a message without text".to_owned())
-                }
-                message => RunControl::Message(message),
-            },
-        })
-    });
-    Some(parsed.unwrap_or_else(|error| RunControl::Invalid(error.to_string())))
+    let control = serde_json::from_str(&line).and_then(control);
+    Some(control.unwrap_or_else(|error| RunControl::Invalid(error.to_string())))
 }
 
-/// The fields of a line beside its type.
-fn fields(line: &str) -> serde_json::Result<serde_json::Map<String, serde_json::Value>> {
-    let mut fields: serde_json::Map<_, _> = serde_json::from_str(line)?;
-    fields.remove("type");
-    Ok(fields)
+fn control(mut line: Map<String, Value>) -> serde_json::Result<RunControl> {
+    Ok(match line.get("type").and_then(Value::as_str) {
+        Some("close") => RunControl::Close,
+        Some("answer") => {
+            line.remove("type");
+            let id = line.remove("id").unwrap_or_default();
+            RunControl::Answer {
+                id: serde_json::from_value(id)?,
+                reply: serde_json::from_value(line.into())?,
+            }
+        }
+        Some("snapshot") => {
+            line.remove("type");
+            RunControl::Snapshot(serde_json::from_value(line.into())?)
+        }
+        _ => match serde_json::from_value(line.into())? {
+            message if message == HostMessage::text(String::new()) => {
+                RunControl::Invalid("a message without text".to_owned())
+            }
+            message => RunControl::Message(message),
+        },
+    })
 }
 
 /// The prompt, which `-` says is on standard input.

@@ -1,14 +1,16 @@
 //! One run, from its settings to its end.
 
 pub(crate) mod broker;
+mod context;
 mod control;
 mod endpoint;
 pub(crate) mod follow_ups;
+mod input;
 mod monitor;
 mod mounts;
+mod outcome;
 mod plan;
 mod prepare;
-mod verdict;
 
 use std::time::Duration;
 
@@ -28,12 +30,15 @@ use crate::events::{Event, Reporter};
 use crate::process::Program;
 use crate::process::interrupt::Interrupts;
 use crate::requests::Snapshot;
+use crate::spec::User;
 use crate::state::{RunFolder, State};
 
 use broker::{Requests, Responder};
+use context::RunContext;
 use endpoint::Endpoint;
-use monitor::{Conversation, End};
-use mounts::View;
+use monitor::{End, RunMonitor};
+use mounts::RunMounts;
+use plan::Plan;
 
 pub(crate) use control::RunControl;
 pub(crate) use mounts::require_mountable;
@@ -96,115 +101,112 @@ impl Request {
 /// Whatever happens, the container or process is gone when this returns, or the
 /// error says that it is not.
 pub(crate) async fn launch(request: Request, state: &State, reporter: Reporter) -> Result<Exit> {
-    let settings = &request.settings;
+    let settings = request.settings.clone();
     let runtime = Runtime::choose(settings.runtime, &settings.image).await?;
-    runtime.require(settings)?;
-
+    runtime.require(&settings)?;
+    let user = match runtime {
+        Runtime::Container(..) => settings.agent_user()?,
+        Runtime::Host => User::of_launcher(),
+    };
     let run = RunId::random().context(no_randomness)?;
-    let mut folder = state.new_run(&run)?;
-    let network = match (&runtime, settings.network) {
-        (Runtime::Container(engine, facts), NetworkChoice::Bridge) => {
-            folder.note_engine(engine.program())?;
-            let network = engine.create_network(facts, &run, state.install()).await?;
-            Some((*engine, network))
-        }
-        _ => None,
-    };
-    let place = Place {
-        run: &run,
-        runtime: &runtime,
-        network: network.as_ref().map(|(_, network)| network),
+    let folder = state.new_run(&run)?;
+    let mut context = RunContext {
+        run,
         state,
+        settings,
+        runtime,
+        user,
+        folder,
+        network: None,
     };
-    let done = converse(request, reporter, &place, &mut folder).await;
-    if let Some((engine, _)) = network
-        && let Err(error) = engine.remove_networks(&run).await
-    {
+    context.network = create_network(&mut context).await?;
+    let done = converse(request, reporter, &mut context).await;
+    if let Err(error) = remove_network(&context).await {
         // The next command tries again to remove it.
-        folder.keep();
+        context.folder.keep();
         return done.and(Err(error));
     }
     done
 }
 
-/// Where a run takes place.
-struct Place<'a> {
-    run: &'a RunId,
-    runtime: &'a Runtime,
-    network: Option<&'a RunNetwork>,
-    state: &'a State,
+/// Creates the run's own network, if its container is not to be sealed.
+async fn create_network(context: &mut RunContext<'_>) -> Result<Option<RunNetwork>> {
+    let (Runtime::Container(engine, facts), NetworkChoice::Bridge) =
+        (&context.runtime, context.settings.network)
+    else {
+        return Ok(None);
+    };
+    context.folder.note_engine(engine.program())?;
+    let install = context.state.install();
+    let network = engine.create_network(facts, &context.run, install).await?;
+    Ok(Some(network))
 }
 
+async fn remove_network(context: &RunContext<'_>) -> Result<()> {
+    match (&context.runtime, &context.network) {
+        (Runtime::Container(engine, _), Some(_)) => engine.remove_networks(&context.run).await,
+        _ => Ok(()),
+    }
+}
+
+/// Starts the agent, passes messages and answers on, and stops what is left.
 async fn converse(
     request: Request,
     reporter: Reporter,
-    place: &Place<'_>,
-    folder: &mut RunFolder,
+    context: &mut RunContext<'_>,
 ) -> Result<Exit> {
-    let (run, runtime, state) = (place.run, place.runtime, place.state);
     let mut interrupts = Interrupts::watch(request.stop)
         .context(|| Error::infrastructure("cannot watch for signals"))?;
-    let settings = &request.settings;
-    let mut group = match &request.group {
-        Some(name) => state.group(name)?,
-        None => folder.group()?,
-    };
+    let mut group = context.open_group(request.group.as_ref())?;
     let snapshot = request.snapshot.with(group.name());
-    // It holds open what was checked, until the run is over.
-    let view = View::check(settings, state, &group, &snapshot)?;
+    // They hold open what was checked, until the run is over.
+    let mounts = RunMounts::check(context, &group, &snapshot)?;
     let proxy = ProxyHandle::start(request.proxy)
         .context(|| Error::not_started("cannot start the credential proxy"))?;
-    let endpoint = Endpoint::open(&proxy, runtime, place.network, folder)?;
-    let session = issue_session(&proxy, run, &endpoint, settings)?;
+    let endpoint = Endpoint::open(&proxy, context)?;
+    let session = issue_session(&proxy, &endpoint, context)?;
 
+    context.prepare_folders(&mut group)?;
+    mounts.make_covers(&context.runtime)?;
+    let plan = Plan::new(context, &group, &mounts, &endpoint, &request.runner_args)?;
     let nonce = Nonce::random().context(no_randomness)?;
     let markers = Markers::new(Some(&nonce));
-    let input = RunOptions {
-        run_id: Some(run.clone()),
+    let options = RunOptions {
         nonce: Some(nonce),
-        agent: Some(plan::agent(settings, request.program)),
         proxy: Some(endpoint.access(&session, proxy.auth_mode())),
-        progress: true,
-        ..plan::seen(runtime, &group, &view, folder)?
+        ..input::options(context, &group, &mounts, request.program)?
     };
-    let input = plan::run_input(request.prompt, &group, &snapshot, settings, input);
-    let plan = plan::Plan::of(place, settings, &endpoint, folder, &view, &mut group)?
-        .with_runner_args(request.runner_args);
-    let inside = plan::inside(runtime, &group);
+    let input = input::run_input(request.prompt, context, &group, &snapshot, options);
+    let inside = input::workspace(&context.runtime, &group);
     let requests = Requests::open(&group, inside, snapshot, request.responder)?;
-    reporter.report(&plan.start_event(settings));
+
+    reporter.report(plan.start_event(&context.settings));
     // If we die from here on, the record shows that the agent may have acted.
     tokio::select! {
         biased;
         () = interrupts.recv() => return Err(Error::new(Exit::Interrupted, "interrupted")),
-        () = reporter.settled() => {}
+        () = reporter.persisted() => {}
     }
-    let mut program = start(&plan, folder, &input, &session)?;
-
+    let mut program = start(&plan, &mut context.folder, &input, &session)?;
     let scanner = Scanner::new(markers, DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation =
-        Conversation::new(run, &group, settings, reporter.clone(), scanner, requests);
+    let mut monitor = RunMonitor::new(context, &group, reporter.clone(), scanner, requests);
     let follow_ups = request.follow_ups.start();
-    let end = conversation
-        .run(&mut program, follow_ups, &mut interrupts)
-        .await;
+    let end = monitor.run(&mut program, follow_ups, &mut interrupts).await;
 
     let stopped = stop(&plan, &mut program, end).await;
-    conversation.drain(&mut program).await;
-    let tally = conversation.finish().await;
-    drop(session);
-    drop(endpoint);
+    monitor.drain(&mut program).await;
+    let tally = monitor.finish().await;
+    drop((session, endpoint));
     proxy.shutdown(PROXY_DRAIN).await;
     let log = program.into_log().await;
-    let reached_agent = tally.reached_agent();
-    reporter.report(&Event::Stopped {
-        reached_agent,
+    reporter.report(Event::Stopped {
+        reached_agent: tally.reached_agent(),
         log: log.lines(),
     });
-    // If it could not be ended, the next command tries again.
+    // If it could not be stopped, the next command tries again.
     stopped?;
-    folder.release();
-    verdict::of(end, &tally, reached_agent, &log, runtime, settings)
+    context.folder.release();
+    outcome::of(end, &tally, &log, context)
 }
 
 fn no_randomness() -> Error {
@@ -214,14 +216,14 @@ fn no_randomness() -> Error {
 /// A session for this run alone, good on its own listener only.
 fn issue_session(
     proxy: &ProxyHandle,
-    run: &RunId,
     endpoint: &Endpoint,
-    settings: &RunSettings,
+    context: &RunContext<'_>,
 ) -> Result<SessionGuard> {
-    let lifetime = settings
+    let lifetime = context
+        .settings
         .timeout
         .map_or(LONGEST_SESSION, |timeout| timeout + SESSION_MARGIN);
-    let mut spec = SessionSpec::new(run.clone(), lifetime);
+    let mut spec = SessionSpec::new(context.run.clone(), lifetime);
     spec.transport = Transport::Listener(endpoint.listener());
     let sessions = proxy.sessions();
     sessions
@@ -231,7 +233,7 @@ fn issue_session(
 
 /// Starts the program, after what it leaves behind has been written down.
 fn start(
-    plan: &plan::Plan,
+    plan: &Plan,
     folder: &mut RunFolder,
     input: &RunInput,
     session: &SessionGuard,
@@ -252,7 +254,7 @@ fn start(
 }
 
 /// Makes sure that nothing of the run is left.
-async fn stop(plan: &plan::Plan, program: &mut Program, end: End) -> Result<()> {
+async fn stop(plan: &Plan, program: &mut Program, end: End) -> Result<()> {
     // The engine's program waits for the removal of its container, so after a
     // good end there is nothing to do.
     let has_ended_well = matches!(end, End::Exited(status) if status.success());

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use drawbridge_proxy::config::{ConfigFile, Environment};
 use drawbridge_shared::protocol::MountedFile;
 
-use crate::config::RunSettings;
+use super::context::RunContext;
 use crate::engine::Runtime;
 use crate::error::{Context, Error, Result};
 use crate::mounts::{CheckedMount, FileId, Hidden, MountRequest, Rules, place, secrets_in};
 use crate::requests::Snapshot;
-use crate::spec::{Access, Mount, ShownMount, WORKSPACE};
-use crate::state::{Group, RunFolder, State};
+use crate::spec::{Access, Mount, MountSummary, WORKSPACE};
+use crate::state::{Group, State};
 
 /// Folders of the state folder that all groups may read, and where a container
 /// has them.
@@ -25,21 +25,22 @@ const SHARED: [(&str, &str); 2] = [
 
 /// Everything that a run sees of this machine beside its own folders.
 #[derive(Debug)]
-pub(super) struct View {
+pub(super) struct RunMounts {
     checked: Vec<CheckedMount>,
     /// Secrets in the workspace, below it.
     in_workspace: Vec<Hidden>,
     shared: Vec<(PathBuf, &'static str)>,
+    covers: Covers,
 }
 
-impl View {
+impl RunMounts {
     /// Checks what was asked for, and looks for secrets.
     pub(super) fn check(
-        settings: &RunSettings,
-        state: &State,
+        context: &RunContext<'_>,
         group: &Group,
         snapshot: &Snapshot,
     ) -> Result<Self> {
+        let (settings, state) = (&context.settings, context.state);
         let mut checked = with_rules(state, snapshot.is_main(group.name()), |rules| {
             rules.check(&settings.mounts)
         })?;
@@ -57,18 +58,19 @@ impl View {
                 .into_iter()
                 .filter(|(path, _)| path.is_dir())
                 .collect(),
+            covers: Covers::below(&context.folder.covers()),
         })
     }
 
-    /// How many files and folders are covered.
-    pub(super) fn hidden(&self) -> usize {
+    /// The number of files and folders that are masked.
+    pub(super) fn masked(&self) -> usize {
         let in_mounts: usize = self.checked.iter().map(|mount| mount.hidden.len()).sum();
         in_mounts + self.in_workspace.len()
     }
 
     /// The mounts that were asked for, as the agent finds them.
-    pub(super) fn shown(&self, runtime: &Runtime) -> Vec<ShownMount> {
-        let shown = self.checked.iter().map(|mount| ShownMount {
+    pub(super) fn summaries(&self, runtime: &Runtime) -> Vec<MountSummary> {
+        let shown = self.checked.iter().map(|mount| MountSummary {
             source: mount.source.clone(),
             target: place_of(mount, runtime).to_owned(),
             writable: mount.access == Access::Write,
@@ -95,11 +97,7 @@ impl View {
 
     /// What the runner has to find before it starts an agent. In a virtual
     /// machine files have other numbers, so nothing can be compared there.
-    pub(super) fn expected(
-        &self,
-        runtime: &Runtime,
-        folder: &RunFolder,
-    ) -> Result<Vec<MountedFile>> {
+    pub(super) fn expected_files(&self, runtime: &Runtime) -> Result<Vec<MountedFile>> {
         if matches!(runtime, Runtime::Container(_, facts) if facts.is_in_vm) {
             return Ok(Vec::new());
         }
@@ -109,7 +107,7 @@ impl View {
             .map(|mount| mount.id.expected_at(place_of(mount, runtime).to_owned()))
             .collect();
         if matches!(runtime, Runtime::Container(..)) {
-            for (cover, target) in self.covers(folder)? {
+            for (cover, target) in self.covered() {
                 let id = FileId::of_path(&cover).context(no_cover)?;
                 expected.push(id.expected_at(target));
             }
@@ -118,13 +116,13 @@ impl View {
     }
 
     /// The mounts of a container, and the covers over what it must not see.
-    pub(super) fn mounts(&self, folder: &RunFolder) -> Result<Vec<Mount>> {
+    pub(super) fn mounts(&self) -> Result<Vec<Mount>> {
         let shared = self.shared.iter();
         let shared = shared.map(|(path, target)| (path.clone(), target.into(), Access::Read));
         let checked = self.checked.iter();
         let checked =
             checked.map(|mount| (mount.source.clone(), mount.target.clone(), mount.access));
-        let covers = self.covers(folder)?.into_iter();
+        let covers = self.covered().into_iter();
         let covers = covers.map(|(cover, target)| (cover, target, Access::Read));
         let mounts: Result<Vec<_>, _> = shared
             .chain(checked)
@@ -135,8 +133,8 @@ impl View {
     }
 
     /// What the sandbox of an agent on this machine lets it write to and hides.
-    pub(super) fn on_this_machine(&self) -> Result<HostView> {
-        let mut view = HostView::default();
+    pub(super) fn host_paths(&self) -> Result<HostPaths> {
+        let mut view = HostPaths::default();
         if let Some(secret) = self.in_workspace.first() {
             return Err(cannot_hide(&Path::new("the workspace").join(&secret.path)));
         }
@@ -153,21 +151,29 @@ impl View {
         Ok(view)
     }
 
-    /// Each cover and the path that it hides.
-    fn covers(&self, folder: &RunFolder) -> Result<Vec<(PathBuf, PathBuf)>> {
-        if self.hidden() == 0 {
-            return Ok(Vec::new());
+    /// Makes the files that cover secrets in a container, if there are any.
+    pub(super) fn make_covers(&self, runtime: &Runtime) -> Result<()> {
+        match runtime {
+            Runtime::Container(..) if self.masked() > 0 => self.covers.make().context(no_cover),
+            _ => Ok(()),
         }
-        let covers = Covers::make(&folder.covers()).context(no_cover)?;
+    }
+
+    /// Each cover and the path that it masks.
+    fn covered(&self) -> Vec<(PathBuf, PathBuf)> {
         let in_mounts = self
             .checked
             .iter()
             .map(|mount| (&*mount.target, &mount.hidden));
-        let all = in_mounts.chain([(Path::new(WORKSPACE), &self.in_workspace)]);
-        let all = all.flat_map(|(target, hidden)| {
-            hidden.iter().map(|h| (covers.of(h), target.join(&h.path)))
-        });
-        Ok(all.collect())
+        in_mounts
+            .chain([(Path::new(WORKSPACE), &self.in_workspace)])
+            .flat_map(|(target, hidden)| {
+                let covers = &self.covers;
+                hidden
+                    .iter()
+                    .map(move |hidden| (covers.of(hidden), target.join(&hidden.path)))
+            })
+            .collect()
     }
 }
 
@@ -209,7 +215,7 @@ fn with_rules<T>(
 
 /// What Landlock is told about the mounts.
 #[derive(Debug, Default)]
-pub(super) struct HostView {
+pub(super) struct HostPaths {
     pub(super) write: Vec<(PathBuf, FileId)>,
     pub(super) hide: Vec<PathBuf>,
 }
@@ -235,30 +241,34 @@ fn cannot_hide(secret: &Path) -> Error {
 }
 
 /// An empty file and an empty folder that are put over secrets.
+#[derive(Debug)]
 struct Covers {
     file: PathBuf,
     folder: PathBuf,
 }
 
 impl Covers {
-    fn make(parent: &Path) -> io::Result<Self> {
-        let covers = Self {
+    fn below(parent: &Path) -> Self {
+        Self {
             file: parent.join("file"),
             folder: parent.join("folder"),
-        };
-        fs::create_dir_all(&covers.folder)?;
-        if !covers.file.exists() {
-            fs::write(&covers.file, "")?;
         }
-        fs::set_permissions(&covers.file, Permissions::from_mode(0o444))?;
-        fs::set_permissions(&covers.folder, Permissions::from_mode(0o555))?;
-        Ok(covers)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        if !self.file.exists() {
+            fs::write(&self.file, "")?;
+        }
+        fs::set_permissions(&self.file, Permissions::from_mode(0o444))?;
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o555))
     }
 
     fn of(&self, hidden: &Hidden) -> PathBuf {
-        match hidden.is_folder {
-            true => self.folder.clone(),
-            false => self.file.clone(),
+        if hidden.is_folder {
+            self.folder.clone()
+        } else {
+            self.file.clone()
         }
     }
 }

@@ -1,24 +1,24 @@
-//! What is about to be started, settled before anything is.
+//! The plan of a run: its program, settled before anything is started.
 
 use std::path::PathBuf;
 
 use drawbridge_shared::ids::{GroupName, RunId};
-use drawbridge_shared::protocol::{AgentOptions, RunInput, RunOptions, RunPaths};
 use rustix::process::{Resource, getrlimit};
 use tokio::process::Command;
 
-use super::{Endpoint, Place, View};
+use super::context::RunContext;
+use super::endpoint::Endpoint;
+use super::mounts::RunMounts;
 use crate::config::{RunSettings, SandboxChoice};
 use crate::engine::sandbox::Sandbox;
 use crate::engine::{Engine, Isolation, Runtime, run_args};
 use crate::error::{Context, Error, Result};
 use crate::events::Event;
 use crate::process::Argv;
-use crate::requests::Snapshot;
 use crate::spec::{
-    Access, HOME, IPC, Limits, Mount, RunSpec, SOCKET_FOLDER, Scratch, TimeZone, User, WORKSPACE,
+    Access, HOME, IPC, Limits, Mount, RunSpec, SOCKET_FOLDER, Scratch, TimeZone, WORKSPACE,
 };
-use crate::state::{Group, RunFolder, State};
+use crate::state::Group;
 
 /// The program of a run, and what is known about it beforehand.
 #[derive(Debug)]
@@ -38,95 +38,48 @@ enum Kind {
     Host { scratch: PathBuf },
 }
 
-/// What a plan is made from.
-struct Parts<'a> {
-    run: &'a RunId,
-    runtime: &'a Runtime,
-    state: &'a State,
-    settings: &'a RunSettings,
-    endpoint: &'a Endpoint,
-    folder: &'a RunFolder,
-    view: &'a View,
-}
-
 impl Plan {
-    pub(super) fn of(
-        place: &Place<'_>,
-        settings: &RunSettings,
+    /// The plan of a run whose folders are ready. Nothing on disk changes.
+    ///
+    /// `runner_args` are the subcommand of the runner and its arguments;
+    /// without them, the runner leads a conversation.
+    pub(super) fn new(
+        context: &RunContext<'_>,
+        group: &Group,
+        mounts: &RunMounts,
         endpoint: &Endpoint,
-        folder: &RunFolder,
-        view: &View,
-        group: &mut Group,
+        runner_args: &[String],
     ) -> Result<Self> {
-        let parts = Parts {
-            run: place.run,
-            runtime: place.runtime,
-            state: place.state,
-            settings,
-            endpoint,
-            folder,
-            view,
-        };
-        Self::made_from(&parts, group)
-    }
-
-    fn made_from(parts: &Parts<'_>, group: &mut Group) -> Result<Self> {
-        let settings = parts.settings;
-        let (argv, mut isolation, kind) = match parts.runtime {
+        let (argv, isolation, kind) = match &context.runtime {
             Runtime::Container(engine, facts) => {
-                let user = settings.agent_user()?;
-                if user != User::of_launcher() {
-                    group.give_to(user)?;
-                }
-                let spec = spec(parts, group, user)?;
-                let argv = Argv::new(engine.program(), run_args(*engine, facts, &spec));
+                let spec = spec(context, group, mounts, endpoint)?;
+                let mut argv = Argv::new(engine.program(), run_args(*engine, facts, &spec));
+                argv.args.extend(runner_args.iter().map(Into::into));
                 let isolation = Isolation::of_container(&spec, facts);
                 (argv, isolation, Kind::Container(*engine, spec.name))
             }
             Runtime::Host => {
-                let scratch = parts.folder.scratch()?;
-                let runner = Argv::runner(["run"]);
-                let argv = match (settings.sandbox, parts.endpoint.port()) {
-                    (SandboxChoice::Landlock, Some(port)) => {
-                        let own = [
-                            group.workspace(),
-                            group.home(),
-                            group.ipc(),
-                            scratch.clone(),
-                        ];
-                        let seen = parts.view.on_this_machine()?;
-                        Sandbox::new(own.into(), parts.state.root(), port)
-                            .with(seen.write, seen.hide)
-                            .around(runner)
-                    }
-                    _ => runner,
-                };
-                let isolation = Isolation::of_host(settings.sandbox);
+                let argv = host_argv(context, group, mounts, endpoint, runner_args)?;
+                let isolation = Isolation::of_host(context.settings.sandbox);
+                let scratch = context.folder.scratch();
                 (argv, isolation, Kind::Host { scratch })
             }
         };
-        isolation.mounts = parts.view.shown(parts.runtime);
-        isolation.masked = match settings.sandbox {
+        let masked = match context.settings.sandbox {
             SandboxChoice::Off if !isolation.isolated => 0,
-            _ => parts.view.hidden(),
+            _ => mounts.masked(),
         };
         Ok(Self {
-            run: parts.run.clone(),
+            run: context.run.clone(),
             group: group.name().clone(),
-            isolation,
+            isolation: Isolation {
+                mounts: mounts.summaries(&context.runtime),
+                masked,
+                ..isolation
+            },
             argv: argv.tied(),
             kind,
         })
-    }
-
-    /// The same with another subcommand of the runner; on the host, `run` is
-    /// the last word of the argument list.
-    pub(super) fn with_runner_args(mut self, args: Vec<String>) -> Self {
-        if !args.is_empty() && matches!(self.kind, Kind::Host { .. }) {
-            self.argv.args.pop();
-        }
-        self.argv.args.extend(args.into_iter().map(Into::into));
-        self
     }
 
     pub(super) const fn run(&self) -> &RunId {
@@ -172,17 +125,48 @@ impl Plan {
     }
 }
 
+/// The runner on this machine, in a sandbox unless that is turned off.
+fn host_argv(
+    context: &RunContext<'_>,
+    group: &Group,
+    mounts: &RunMounts,
+    endpoint: &Endpoint,
+    runner_args: &[String],
+) -> Result<Argv> {
+    let runner = match runner_args {
+        [] => Argv::runner(["run"]),
+        args => Argv::runner(args),
+    };
+    let (SandboxChoice::Landlock, Some(port)) = (context.settings.sandbox, endpoint.port()) else {
+        return Ok(runner);
+    };
+    let own = [
+        group.workspace(),
+        group.home(),
+        group.ipc(),
+        context.folder.scratch(),
+    ];
+    let paths = mounts.host_paths()?;
+    let sandbox = Sandbox::new(own.into(), context.state.root(), port);
+    Ok(sandbox.with(paths.write, paths.hide).around(runner))
+}
+
 /// The container of a run.
-fn spec(parts: &Parts<'_>, group: &Group, user: User) -> Result<RunSpec> {
-    let settings = parts.settings;
+fn spec(
+    context: &RunContext<'_>,
+    group: &Group,
+    mounts: &RunMounts,
+    endpoint: &Endpoint,
+) -> Result<RunSpec> {
+    let settings = &context.settings;
     Ok(RunSpec {
-        run: parts.run.clone(),
-        install: parts.state.install().clone(),
-        name: format!("drawbridge-{}-{}", group.name(), parts.run),
+        run: context.run.clone(),
+        install: context.state.install().clone(),
+        name: format!("drawbridge-{}-{}", group.name(), context.run),
         image: settings.image.clone(),
-        user,
-        network: parts.endpoint.network(),
-        mounts: mounts(parts, group)?,
+        user: context.user,
+        network: endpoint.network(),
+        mounts: all_mounts(context, group, mounts, endpoint)?,
         limits: Limits {
             memory: settings.memory,
             cpus: settings.cpus.at_most_of_this_machine(),
@@ -206,88 +190,26 @@ fn at_most(enough: u64, resource: Resource) -> u64 {
     own.map_or(enough, |own| own.min(enough))
 }
 
-fn mounts(parts: &Parts<'_>, group: &Group) -> Result<Vec<Mount>> {
-    let mut mounts = vec![
+/// The group's own folders, the proxy's socket, and what else was asked for.
+fn all_mounts(
+    context: &RunContext<'_>,
+    group: &Group,
+    mounts: &RunMounts,
+    endpoint: &Endpoint,
+) -> Result<Vec<Mount>> {
+    let mut own = vec![
         (group.workspace(), WORKSPACE, Access::Write),
         (group.ipc(), IPC, Access::Write),
         (group.home(), HOME, Access::Write),
     ];
-    if parts.endpoint.is_socket() {
-        let socket_folder = parts.folder.socket_folder().to_owned();
-        mounts.push((socket_folder, SOCKET_FOLDER, Access::Read));
+    if endpoint.is_socket() {
+        let socket_folder = context.folder.socket_folder().to_owned();
+        own.push((socket_folder, SOCKET_FOLDER, Access::Read));
     }
-    let mounts: Result<Vec<_>, _> = mounts
+    let own = own
         .into_iter()
         .map(|(source, target, access)| Mount::new(source, target, access))
-        .collect();
-    let mut mounts = mounts.context(|| Error::not_started("the state folder cannot be mounted"))?;
-    mounts.extend(parts.view.mounts(parts.folder)?);
-    Ok(mounts)
-}
-
-/// The agent, for the run input.
-pub(super) fn agent(settings: &RunSettings, program: Vec<String>) -> AgentOptions {
-    AgentOptions {
-        command: program,
-        model: settings.model.clone(),
-        ..AgentOptions::new(settings.agent)
-    }
-}
-
-/// What the runner has to know about the folders that the agent sees.
-pub(super) fn seen(
-    runtime: &Runtime,
-    group: &Group,
-    view: &View,
-    folder: &RunFolder,
-) -> Result<RunOptions> {
-    Ok(RunOptions {
-        paths: paths(runtime, group, view),
-        extra_folders: view.extra_folders(runtime),
-        mounted_files: view.expected(runtime, folder)?,
-        ..RunOptions::default()
-    })
-}
-
-/// A container has fixed paths; on the host they are the group's own.
-fn paths(runtime: &Runtime, group: &Group, view: &View) -> Option<RunPaths> {
-    match runtime {
-        Runtime::Container(..) => None,
-        Runtime::Host => Some(RunPaths {
-            workspace: group.workspace(),
-            ipc: group.ipc(),
-            home: group.home(),
-            global: view.shared("global"),
-            skills: view.shared("skills"),
-            extra: None,
-        }),
-    }
-}
-
-/// The workspace, as the agent knows it.
-pub(super) fn inside(runtime: &Runtime, group: &Group) -> PathBuf {
-    match runtime {
-        Runtime::Container(..) => WORKSPACE.into(),
-        Runtime::Host => group.workspace(),
-    }
-}
-
-pub(super) fn run_input(
-    prompt: String,
-    group: &Group,
-    snapshot: &Snapshot,
-    settings: &RunSettings,
-    options: RunOptions,
-) -> RunInput {
-    RunInput {
-        prompt,
-        session_id: group.session(settings.agent).map(String::from),
-        group_folder: group.name().to_string(),
-        chat_jid: snapshot.jid_of(group.name()).unwrap_or_default().to_owned(),
-        is_main: snapshot.is_main(group.name()),
-        is_scheduled_task: false,
-        assistant_name: None,
-        script: None,
-        drawbridge: Some(options),
-    }
+        .collect::<Result<Vec<_>, _>>()
+        .context(|| Error::not_started("the state folder cannot be mounted"))?;
+    Ok([own, mounts.mounts()?].concat())
 }

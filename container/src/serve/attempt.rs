@@ -15,7 +15,7 @@ use super::delivery::deliver;
 use super::hub::{Hub, Live};
 use super::prepare::request_of;
 use crate::error::{Error, Result};
-use crate::events::{Event, Told, channel};
+use crate::events::{Event, RecordedEvent, channel};
 use crate::run::RunControl;
 use crate::run::follow_ups::Source;
 use crate::run::{Request, launch};
@@ -99,7 +99,7 @@ impl Attempt {
         written.map(|()| (ended, observed))
     }
 
-    async fn write(&self, told: &Told) -> Result<()> {
+    async fn write(&self, told: &RecordedEvent) -> Result<()> {
         let store = &self.hub.store;
         self.hub
             .insist(|| store.append(self.id, self.number, told))

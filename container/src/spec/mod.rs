@@ -19,7 +19,7 @@ use drawbridge_shared::ids::RunId;
 use serde::Serialize;
 
 pub(crate) use amount::{ByteSize, Cpus};
-pub(crate) use mount::ShownMount;
+pub(crate) use mount::MountSummary;
 pub(crate) use name::{ImageRef, InstallId, TimeZone};
 pub(crate) use user::{User, UserChoice};
 

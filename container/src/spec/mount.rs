@@ -7,7 +7,7 @@ use serde::Serialize;
 /// A mount in the `start` event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct ShownMount {
+pub(crate) struct MountSummary {
     /// On this machine.
     pub(crate) source: PathBuf,
     /// Where the agent finds it.

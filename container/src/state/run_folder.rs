@@ -176,11 +176,15 @@ impl RunFolder {
             .context(|| Error::not_started("cannot make the folders of the run"))
     }
 
-    /// A folder for temporary files that is removed with this folder.
-    pub(crate) fn scratch(&self) -> Result<PathBuf> {
-        let path = self.path.join("tmp");
-        create_private(&path).context(|| Error::not_started("cannot make the run's tmp folder"))?;
-        Ok(path)
+    /// The folder for temporary files, which is removed with this folder.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.path.join("tmp")
+    }
+
+    /// Makes the folder for temporary files.
+    pub(crate) fn make_scratch(&self) -> Result<()> {
+        create_private(&self.scratch())
+            .context(|| Error::not_started("cannot make the run's tmp folder"))
     }
 
     /// Writes down who has something of this run, before it is made.

@@ -198,7 +198,7 @@ impl Requests {
                 return self.reply(&taken, Reply::refused(&reason), reporter);
             }
         };
-        reporter.report(&Event::Request(asked.clone()));
+        reporter.report(Event::Request(asked.clone()));
         match self.responder.clone() {
             Responder::Handler(handler) => {
                 let question = time_for(&asked.request);

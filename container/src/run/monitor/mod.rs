@@ -14,12 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::RunControl;
+use super::broker::Requests;
+use super::context::RunContext;
 use crate::config::RunSettings;
 use crate::events::{Event, Reporter};
 use crate::process::Program;
 use crate::process::interrupt::Interrupts;
-use crate::run::RunControl;
-use crate::run::broker::Requests;
 use crate::state::Group;
 
 pub(crate) use tally::Tally;
@@ -49,7 +50,7 @@ pub(crate) enum End {
 }
 
 /// A running conversation.
-pub(crate) struct Conversation<'a> {
+pub(crate) struct RunMonitor<'a> {
     run: &'a RunId,
     group: &'a Group,
     settings: &'a RunSettings,
@@ -99,19 +100,18 @@ async fn new_requests(requests: &mut Requests, reporter: &Reporter) {
     requests.changed().await;
 }
 
-impl<'a> Conversation<'a> {
+impl<'a> RunMonitor<'a> {
     pub(crate) fn new(
-        run: &'a RunId,
+        context: &'a RunContext<'_>,
         group: &'a Group,
-        settings: &'a RunSettings,
         reporter: Reporter,
         scanner: Scanner,
         requests: Requests,
     ) -> Self {
         Self {
-            run,
+            run: &context.run,
             group,
-            settings,
+            settings: &context.settings,
             reporter,
             scanner,
             requests,
@@ -228,7 +228,7 @@ impl<'a> Conversation<'a> {
             Some(RecordKind::Progress) => Event::Progress(record),
             _ => Event::Result(record),
         };
-        self.reporter.report(&event);
+        self.reporter.report(event);
     }
 
     fn hand_out_files(&mut self, record: &mut RunRecord) {

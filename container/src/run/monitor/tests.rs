@@ -3,9 +3,11 @@ use std::fs;
 use drawbridge_shared::marker::{DEFAULT_MAX_RECORD_BYTES, Markers};
 
 use super::*;
+use crate::engine::Runtime;
 use crate::events::channel;
 use crate::requests::Snapshot;
 use crate::run::broker::Responder;
+use crate::spec::User;
 use crate::state::State;
 
 /// Its sender tries again and again, which is neither news nor a sign of life.
@@ -17,10 +19,18 @@ async fn a_follow_up_that_is_held_up_is_told_once_until_one_gets_through() {
     let snapshot = Snapshot::default().with(group.name());
     let requests = Requests::open(&group, "/w".into(), snapshot, Responder::Person).unwrap();
     let run = RunId::random().unwrap();
-    let settings = RunSettings::fixed(&[]).unwrap();
+    let context = RunContext {
+        folder: state.new_run(&run).unwrap(),
+        run,
+        state: &state,
+        settings: RunSettings::fixed(&[]).unwrap(),
+        runtime: Runtime::Host,
+        user: User::of_launcher(),
+        network: None,
+    };
     let (reporter, mut events) = channel();
     let scanner = Scanner::new(Markers::new(None), DEFAULT_MAX_RECORD_BYTES);
-    let mut conversation = Conversation::new(&run, &group, &settings, reporter, scanner, requests);
+    let mut monitor = RunMonitor::new(&context, &group, reporter, scanner, requests);
 
     let message = serde_json::from_str(r#"{"type":"message","text":"two"}"#).unwrap();
     let file = "1.json".to_owned();
@@ -32,18 +42,18 @@ async fn a_follow_up_that_is_held_up_is_told_once_until_one_gets_through() {
     let away = folder.path().join("away");
     for _ in 0..2 {
         fs::rename(group.folder(), &away).unwrap();
-        conversation.take_follow_up(Some(prepare.clone()));
-        let last_word = conversation.state.last_word;
-        conversation.take_follow_up(Some(prepare.clone()));
-        conversation.take_follow_up(Some(hand_over.clone()));
-        assert_eq!(conversation.state.last_word, last_word);
+        monitor.take_follow_up(Some(prepare.clone()));
+        let last_word = monitor.state.last_word;
+        monitor.take_follow_up(Some(prepare.clone()));
+        monitor.take_follow_up(Some(hand_over.clone()));
+        assert_eq!(monitor.state.last_word, last_word);
         fs::rename(&away, group.folder()).unwrap();
-        conversation.take_follow_up(Some(prepare.clone()));
-        conversation.take_follow_up(Some(hand_over.clone()));
-        assert!(conversation.state.last_word > last_word);
+        monitor.take_follow_up(Some(prepare.clone()));
+        monitor.take_follow_up(Some(hand_over.clone()));
+        assert!(monitor.state.last_word > last_word);
     }
-    assert_eq!(conversation.state.sent, 3);
-    drop(conversation);
+    assert_eq!(monitor.state.sent, 3);
+    drop(monitor);
     let mut warnings = 0;
     while let Some(told) = events.recv().await {
         let Event::Warning { message } = told.event else {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Store, now_ms};
 use crate::error::Result;
-use crate::events::{Event, Told};
+use crate::events::{Event, RecordedEvent};
 use crate::serve::retry::Class;
 use crate::serve::submission::SubmissionId;
 
@@ -96,8 +96,13 @@ fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
 
 impl Store {
     /// Writes down an event of a run, and what it says about the attempt.
-    pub(crate) async fn append(&self, id: SubmissionId, attempt: u32, told: &Told) -> Result<()> {
-        let Told { event, json } = told;
+    pub(crate) async fn append(
+        &self,
+        id: SubmissionId,
+        attempt: u32,
+        told: &RecordedEvent,
+    ) -> Result<()> {
+        let RecordedEvent { event, json } = told;
         let json = json.clone();
         let run = match event {
             Event::Start { run, .. } => Some(run.clone()),

@@ -4,7 +4,7 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ipc::HostMessage;
 
 use super::*;
-use crate::events::{Event, Told};
+use crate::events::{Event, RecordedEvent};
 use crate::serve::retry::{Class, Failure, MAX_MANUAL_RETRIES, Next};
 use crate::serve::submission::{Stage, Submission, SubmissionId};
 
@@ -152,7 +152,10 @@ async fn the_log_is_read_on_from_any_position() {
         message: "slow".to_owned(),
     };
     let json = serde_json::to_string(&event).unwrap();
-    store.append(id, 1, &Told { event, json }).await.unwrap();
+    store
+        .append(id, 1, &RecordedEvent { event, json })
+        .await
+        .unwrap();
     commits.changed().await.unwrap();
     let seqs = |events: Vec<LoggedEvent>| events.iter().map(|e| e.seq).collect::<Vec<_>>();
     assert_eq!(seqs(store.events(0, None).await.unwrap()), [1, 2, 3]);

@@ -1,15 +1,15 @@
-//! Whose fault the end of a run was, from its phase and exit codes.
+//! The outcome of a run: its exit code, from its end and its records.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use drawbridge_shared::exit::Exit;
 
-use crate::config::RunSettings;
+use super::context::RunContext;
+use super::monitor::{End, Tally};
 use crate::engine::Runtime;
 use crate::error::{Error, Result};
 use crate::process::LogTail;
-use crate::run::monitor::{End, Tally};
 
 /// Exit codes of `docker run` and `podman run` for failures of their own.
 const ENGINE_FAILED: i32 = 125;
@@ -18,21 +18,15 @@ const NOT_FOUND: i32 = 127;
 /// 128 and the number of the KILL signal.
 const KILLED: i32 = 137;
 
-/// How the command ends.
-pub(crate) fn of(
-    end: End,
-    tally: &Tally,
-    reached_agent: bool,
-    log: &LogTail,
-    runtime: &Runtime,
-    settings: &RunSettings,
-) -> Result<Exit> {
+/// The end of the command.
+pub(super) fn of(end: End, tally: &Tally, log: &LogTail, context: &RunContext<'_>) -> Result<Exit> {
+    let settings = &context.settings;
     let shown = |limit: Option<std::time::Duration>| {
         limit.map_or_else(String::new, |limit| format!(" {} s", limit.as_secs()))
     };
     match end {
         End::Exited(status) if status.success() => ended(tally, log),
-        End::Exited(status) => failed(status, tally, reached_agent, log, runtime, settings),
+        End::Exited(status) => failed(status, tally, log, context),
         End::Lingers => answered(tally),
         End::TooLong => {
             let limit = shown(settings.timeout);
@@ -79,15 +73,12 @@ fn ended(tally: &Tally, log: &LogTail) -> Result<Exit> {
 fn failed(
     status: ExitStatus,
     tally: &Tally,
-    reached_agent: bool,
     log: &LogTail,
-    runtime: &Runtime,
-    settings: &RunSettings,
+    context: &RunContext<'_>,
 ) -> Result<Exit> {
-    let code = status.code();
-    match (runtime, code) {
+    match (&context.runtime, status.code()) {
         (Runtime::Container(engine, _), Some(ENGINE_FAILED | NOT_EXECUTABLE | NOT_FOUND))
-            if !reached_agent && !tally.has_started =>
+            if !tally.reached_agent() && !tally.has_started =>
         {
             let what = format!("{} could not start the container", engine.program());
             Err(with_log(&what, log, Error::not_started).hint("drawbridge doctor"))
@@ -98,7 +89,7 @@ fn failed(
         }
         (Runtime::Container(..), Some(KILLED)) => {
             let what = "the container was killed";
-            let memory = settings.memory;
+            let memory = context.settings.memory;
             Err(with_log(what, log, Error::infrastructure)
                 .hint(format!("it may need more --memory than {memory}")))
         }
