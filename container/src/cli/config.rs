@@ -9,7 +9,7 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ipc::replace_atomic;
 
 use crate::config::edit::{self, Address};
-use crate::config::{Fixed, SettingArgs, Shown, find_file, observe, resolve};
+use crate::config::{FlagValues, Key, SettingKey, SettingRow, find_file, observe, resolve_with};
 use crate::error::{Context, Error, Result};
 use crate::terminal::output;
 
@@ -19,7 +19,7 @@ pub(crate) enum ConfigCommand {
     #[command(visible_alias = "list")]
     Show {
         #[command(flatten)]
-        settings: Box<SettingArgs>,
+        settings: FlagValues<Key>,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -62,10 +62,9 @@ pub(crate) fn command(command: &ConfigCommand) -> Result<Exit> {
     let environment = observe()?;
     match command {
         ConfigCommand::Show { settings, json } => {
-            show(
-                &resolve(&**settings, &environment, find_file(&environment)?.as_ref())?.1,
-                *json,
-            );
+            let file = find_file(&environment)?;
+            let (_, rows) = resolve_with(settings, &environment, file.as_ref())?;
+            show(&rows, *json);
         }
         ConfigCommand::Get { key } => output::data_line(&get(&environment, key)?),
         ConfigCommand::Set { key, value, user } => {
@@ -93,18 +92,18 @@ pub(crate) fn command(command: &ConfigCommand) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn show(shown: &[Shown], as_json: bool) {
+fn show(rows: &[SettingRow], as_json: bool) {
     if as_json {
-        let values = shown.iter().map(|shown| {
-            let source = shown.source.to_string();
-            let value = serde_json::json!({ "value": shown.value, "source": source });
-            (shown.key.clone(), value)
+        let values = rows.iter().map(|row| {
+            let source = row.source.to_string();
+            let value = serde_json::json!({ "value": row.value, "source": source });
+            (row.key.clone(), value)
         });
         let values: serde_json::Map<_, _> = values.collect();
         output::data_line(&serde_json::Value::Object(values).to_string());
         return;
     }
-    for Shown { key, value, source } in shown {
+    for SettingRow { key, value, source } in rows {
         output::data_line(&format!("{key} = {value:?}  # {source}"));
     }
 }
@@ -115,18 +114,20 @@ fn get(environment: &Environment, key: &str) -> Result<String> {
         Address::Agent(agent, _) => Some(agent.name()),
         Address::Run(_) | Address::Serve(_) => None,
     };
-    let chosen = agent.map(|agent| (super::Key::Agent, agent));
-    let chosen: Vec<_> = chosen.into_iter().collect();
+    let mut flags = FlagValues::default();
+    if let Some(agent) = agent {
+        flags.give(Key::Agent, agent);
+    }
     let file = find_file(environment)?;
-    let (_, shown) = resolve(&Fixed(&chosen), environment, file.as_ref())?;
+    let (_, rows) = resolve_with(&flags, environment, file.as_ref())?;
     let name = match at {
-        Address::Serve(key) => format!("serve.{}", key.name()),
+        Address::Serve(key) => key.full_name(),
         _ => at.key().to_owned(),
     };
-    // Who answers under `serve` is what runs are told, unless it is said.
-    let found = shown.iter().find(|shown| shown.key == name);
-    let found = found.or_else(|| shown.iter().find(|shown| shown.key == at.key()));
-    Ok(found.map(|shown| shown.value.clone()).unwrap_or_default())
+    // `on-request` of `serve` is that of the runs, unless it is set.
+    let found = rows.iter().find(|row| row.key == name);
+    let found = found.or_else(|| rows.iter().find(|row| row.key == at.key()));
+    Ok(found.map(|row| row.value.clone()).unwrap_or_default())
 }
 
 /// Changes the text of the file.
@@ -174,7 +175,7 @@ fn require_acceptable(path: &Path, text: &str) -> Result<()> {
     let file = ConfigFile::parse(path, text)
         .context(|| Error::usage("the configuration would not be valid"))?;
     let nothing = Environment::new::<String, String>([], path.parent().unwrap_or(path));
-    resolve(&Fixed(&[]), &nothing, Some(&file)).map(drop)
+    resolve_with(&FlagValues::default(), &nothing, Some(&file)).map(drop)
 }
 
 /// Says so when the value that was just written is not the one that counts.
@@ -187,7 +188,7 @@ fn tell_what_wins(environment: &Environment, at: Address, path: &Path) {
     let (Address::Run(key) | Address::Agent(_, key)) = at else {
         return;
     };
-    let variable = key.variable();
+    let variable = key.setting().variable();
     if environment.variable(&variable).is_some() {
         output::note(&format!("the environment variable {variable} wins over it"));
     }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use drawbridge_shared::exit::Exit;
 
-use crate::config::{Key, SettingArgs, TypedSettings};
+use crate::config::{FlagValues, Key, SettingKey};
 use crate::demo::DemoArgs;
 use crate::doctor::DoctorArgs;
 use crate::error::Result;
@@ -108,30 +108,26 @@ pub(crate) struct RunArgs {
     /// Print NDJSON events, and take follow-ups as NDJSON on standard input.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Program that answers what the agent asks for: one request as JSON on its
-    /// standard input, the answer as JSON on its standard output.
-    #[arg(long, value_name = "PROGRAM|none")]
+    #[arg(long, value_name = Key::OnRequest.setting().value, help = Key::OnRequest.setting().help)]
     on_request: Option<String>,
     /// JSON file with the groups and scheduled tasks that the host has.
     #[arg(long, value_name = "FILE")]
     pub(crate) snapshot: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) settings: SettingArgs,
+    pub(crate) settings: FlagValues<Key>,
     /// Program and arguments of `--agent command` and `--agent acp`; for the
     /// others but `builtin`, what to start instead of their usual program.
     #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<String>,
 }
 
-impl TypedSettings for RunArgs {
-    fn typed(&self, key: Key) -> Option<&str> {
-        match key {
-            Key::OnRequest => self.on_request.as_deref(),
-            key => self.settings.typed(key),
+impl RunArgs {
+    /// The flags of all settings.
+    fn flags(&self) -> FlagValues<Key> {
+        let mut flags = self.settings.clone();
+        if let Some(program) = &self.on_request {
+            flags.give(Key::OnRequest, program);
         }
-    }
-
-    fn mounts(&self) -> Vec<&str> {
-        self.settings.mounts()
+        flags
     }
 }

@@ -4,7 +4,7 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::GroupName;
 
 use super::RunArgs;
-use crate::config::settle;
+use crate::config::resolve;
 use crate::engine::orphans;
 use crate::error::{Context, Error, Result};
 use crate::events::{Event, Reporter};
@@ -38,7 +38,7 @@ async fn run_to_the_end(args: &RunArgs, reporter: Reporter) -> Result<Exit> {
 }
 
 fn request(args: &RunArgs) -> Result<Request> {
-    let (settings, proxy) = settle(args)?;
+    let (settings, proxy) = resolve(&args.flags())?;
     let group: Option<GroupName> = args
         .group
         .as_deref()

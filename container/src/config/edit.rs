@@ -5,12 +5,14 @@ use std::path::Path;
 use drawbridge_shared::protocol::AgentKind;
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
-use super::key::{Key, ServeKey};
 use super::layers::{RUN, SERVE, agent_table};
-use super::value::parse_named;
+use super::run::Key;
+use super::serve::ServeKey;
+use super::setting::{Scope, SettingKey};
+use super::value::parse_agent;
 use crate::error::{Context, Error, Result};
 
-/// Where a setting is in the file.
+/// Address of a setting in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     /// `[run]`
@@ -25,28 +27,28 @@ impl Address {
     /// Reads `KEY`, `run.KEY`, `agent.NAME.KEY` or `serve.KEY`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let found = match *text.split('.').collect::<Vec<_>>() {
-            [key] | ["run", key] => run_key(key, |_| true).map(Self::Run),
-            ["agent", agent, key] => parse_named(agent)
+            [key] | ["run", key] => Key::find(key, Scope::Table).map(Self::Run),
+            ["agent", agent, key] => parse_agent(agent)
                 .ok()
-                .zip(run_key(key, Key::is_for_agents))
+                .zip(Key::find(key, Scope::AgentTable))
                 .map(|(agent, key)| Self::Agent(agent, key)),
-            ["serve", key] => ServeKey::ALL
-                .into_iter()
-                .find(|known| known.name() == key)
-                .map(Self::Serve),
+            ["serve", key] => ServeKey::find(key, Scope::Table).map(Self::Serve),
             _ => None,
         };
         found.ok_or_else(|| {
-            let run = Key::ALL.map(Key::name).join(", ");
-            let serve = ServeKey::ALL.map(|key| format!("serve.{}", key.name()));
+            let run: Vec<_> = Key::in_scope(Scope::Table).map(Key::name).collect();
+            let serve: Vec<_> = ServeKey::in_scope(Scope::Table)
+                .map(ServeKey::full_name)
+                .collect();
             Error::usage(format!("there is no setting {text:?}")).hint(format!(
-                "accepted keys are {run}, the same for one agent as agent.NAME.KEY, and {}",
+                "accepted keys are {}, the same for one agent as agent.NAME.KEY, and {}",
+                run.join(", "),
                 serve.join(", ")
             ))
         })
     }
 
-    pub(crate) const fn key(self) -> &'static str {
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Run(key) | Self::Agent(_, key) => key.name(),
             Self::Serve(key) => key.name(),
@@ -71,11 +73,6 @@ impl Address {
     }
 }
 
-fn run_key(name: &str, is_meant: fn(Key) -> bool) -> Option<Key> {
-    let mut keys = Key::ALL.into_iter().filter(|key| is_meant(*key));
-    keys.find(|key| key.name() == name)
-}
-
 /// The text with the value at its place. Comments stay, those beside the old
 /// value too.
 pub(crate) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<String> {
@@ -92,10 +89,10 @@ pub(crate) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<S
         });
         table = item.as_table_like_mut().ok_or_else(|| {
             let (path, shown) = (path.display(), at.shown_table());
-            Error::usage(format!("{path}: {shown} is no table"))
+            Error::usage(format!("{path}: {shown} must be a table"))
         })?;
     }
-    let mut new = typed(value);
+    let mut new = toml_value(value);
     match table.get_mut(at.key()).and_then(Item::as_value_mut) {
         Some(old) => {
             *new.decor_mut() = old.decor().clone();
@@ -109,7 +106,7 @@ pub(crate) fn set(path: &Path, text: &str, at: Address, value: &str) -> Result<S
 }
 
 /// The text without the value, and without the comments right above and beside
-/// it; `None` when it is not there. What is no setting can be removed where it is.
+/// it; `None` when it is not there. An unknown key can be removed where it is.
 pub(crate) fn unset(path: &Path, text: &str, key: &str) -> Result<Option<String>> {
     let known = Address::parse(key);
     let place = match &known {
@@ -126,7 +123,7 @@ pub(crate) fn unset(path: &Path, text: &str, key: &str) -> Result<Option<String>
     }
 }
 
-/// Where a key is that is no setting, in a table that should hold settings alone.
+/// Address of an unknown key, in a table that should hold settings alone.
 fn misspelt(text: &str) -> Option<(Vec<&str>, &str)> {
     match *text.split('.').collect::<Vec<_>>() {
         [key] => Some((vec!["run"], key)),
@@ -157,8 +154,8 @@ fn read(path: &Path, text: &str) -> Result<DocumentMut> {
     })
 }
 
-/// What looks like a number or a truth is written as one.
-fn typed(text: &str) -> Value {
+/// The value in TOML: a text that looks like a number or a truth is written as one.
+fn toml_value(text: &str) -> Value {
     let candidates = [
         text.parse::<bool>().ok().map(Value::from),
         text.parse::<i64>().ok().map(Value::from),
@@ -273,7 +270,7 @@ mod tests {
             ("007", "\"007\""),
             ("a \"b\" # c", "'a \"b\" # c'"),
         ] {
-            assert_eq!(typed(text).to_string(), expected);
+            assert_eq!(toml_value(text).to_string(), expected);
         }
     }
 }

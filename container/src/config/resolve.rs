@@ -2,20 +2,26 @@
 
 use drawbridge_proxy::config::{ConfigFile, Environment, ProxyConfig};
 
-use super::{Layers, RunSettings, ServeSettings, Shown, Source, TypedSettings, credentials};
+use super::credentials;
+use super::flags::FlagValues;
+use super::layers::{SettingRow, Source};
+use super::run::{Key, RunSettings, Sources};
+use super::serve::ServeSettings;
+use super::setting::SettingKey;
 use crate::error::{Context, Error, Result};
 use crate::mounts::MountRequest;
 use crate::state::State;
 
-/// Settings and credentials, as every run resolves them.
-pub(crate) fn settle(flags: &dyn TypedSettings) -> Result<(RunSettings, Result<ProxyConfig>)> {
+/// Settings of a run, and the proxy's configuration for it.
+pub(crate) fn resolve(flags: &FlagValues<Key>) -> Result<(RunSettings, Result<ProxyConfig>)> {
     let environment = observe()?;
     let file = find_file(&environment)?;
-    let (settings, _) = resolve(flags, &environment, file.as_ref())?;
+    let (settings, _) = resolve_with(flags, &environment, file.as_ref())?;
     let proxy = credentials::resolve(&settings, &environment, file.as_ref());
     Ok((settings, proxy))
 }
 
+/// Environment of this process, and the folder in which it is read.
 pub(crate) fn observe() -> Result<Environment> {
     let environment = Environment::observe()
         .context(|| Error::not_started("the working directory cannot be read"))?;
@@ -41,33 +47,31 @@ pub(crate) fn find_file(environment: &Environment) -> Result<Option<ConfigFile>>
     })
 }
 
-pub(crate) fn resolve(
-    flags: &dyn TypedSettings,
+/// Settings of a run, and the rows of `config show`, which has those of `serve`
+/// as well.
+pub(crate) fn resolve_with(
+    flags: &FlagValues<Key>,
     environment: &Environment,
     file: Option<&ConfigFile>,
-) -> Result<(RunSettings, Vec<Shown>)> {
-    let (mut settings, mut shown) = RunSettings::resolve(&Layers {
+) -> Result<(RunSettings, Vec<SettingRow>)> {
+    let (mut settings, mut rows) = RunSettings::resolve(&Sources {
         flags,
         environment: &|name| environment.variable(name).map(str::to_owned),
         file,
     })?;
-    let mut add = |mount: MountRequest, source: Source| {
-        let key = "mount".to_owned();
-        let value = mount.to_string();
-        shown.push(Shown { key, value, source });
-        settings.mounts.push(mount);
-    };
-    // Flags add to what the file has.
     if let Some(file) = file {
-        for mount in MountRequest::from_tables(&file.path, &file.mounts)? {
-            add(mount, Source::File(file.path.clone(), None));
-        }
-    }
-    for text in flags.mounts() {
-        let source = Source::Flag("--mount".to_owned());
-        add(MountRequest::from_flag(text)?, source);
+        // Flags add to what the file has, and their rows are the last.
+        let mounts = MountRequest::from_tables(&file.path, &file.mounts)?;
+        let before_flags = rows.len() - settings.mounts.len();
+        let of_file = mounts.iter().map(|mount| SettingRow {
+            key: Key::Mount.full_name(),
+            value: mount.to_string(),
+            source: Source::File(file.path.clone(), None),
+        });
+        rows.splice(before_flags..before_flags, of_file);
+        settings.mounts.splice(0..0, mounts);
     }
     let (_, of_serve) = ServeSettings::of_file(file)?;
-    shown.extend(of_serve);
-    Ok((settings, shown))
+    rows.extend(of_serve);
+    Ok((settings, rows))
 }

@@ -1,96 +1,124 @@
-//! The settings of `serve`: `[serve]`, and flags of the same names.
+//! Settings of `serve`: `[serve]`, and flags.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use drawbridge_proxy::config::ConfigFile;
 
-use super::key::ServeKey;
-use super::layers::{Found, SERVE, Shown, in_table};
-use super::value::{parse_count, parse_named, parse_on_request, parse_period, parse_room};
+use super::flags::FlagValues;
+use super::layers::{Layer, Layers, SERVE, SettingRow};
+use super::setting::{Default, Flag, Scope, Setting, SettingKey, settings};
+use super::value::{parse_bool, parse_capacity, parse_count, parse_on_request, parse_period};
 use crate::error::Result;
 
-/// What the user typed on the command line of `serve`.
-pub(crate) trait TypedServe {
-    /// The value of `--key`, if it was given.
-    fn typed(&self, key: ServeKey) -> Option<&str>;
-}
+/// Scopes and flag of most settings.
+const ROW: Setting = Setting {
+    name: "",
+    help: "",
+    value: "",
+    default: Default::Unset,
+    flag: Flag::ValueShowingDefault,
+    scopes: &[Scope::Table],
+};
 
-/// Nothing was typed.
-struct Untyped;
+settings! {
+    /// Key of a setting of `serve`.
+    enum ServeKey = "serve.";
+    /// Settings of `serve`.
+    struct ServeSettings;
 
-impl TypedServe for Untyped {
-    fn typed(&self, _: ServeKey) -> Option<&str> {
-        None
-    }
-}
-
-/// How `serve` is set up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServeSettings {
-    pub(crate) max_runs: NonZeroUsize,
-    pub(crate) max_waiting_per_group: usize,
-    pub(crate) max_waiting: usize,
-    pub(crate) max_attempts: NonZeroU32,
-    pub(crate) retry_delay: Duration,
-    pub(crate) retry_agent_failures: bool,
-    /// How long runs may take to end after a signal.
-    pub(crate) drain: Duration,
-    /// How long to remember what ended with a result.
-    pub(crate) keep: Duration,
-    /// Who answers requests, where that is not what runs are told otherwise.
-    pub(crate) on_request: Option<String>,
+    MaxRuns => max_runs: NonZeroUsize = one(parse_count), Setting {
+        name: "max-runs",
+        help: "Most runs at one time",
+        value: "NUMBER",
+        default: Default::Text("5"),
+        ..ROW
+    };
+    MaxWaitingPerGroup => max_waiting_per_group: usize = one(parse_capacity), Setting {
+        name: "max-waiting-per-group",
+        help: "Most submissions that wait in one group",
+        value: "NUMBER",
+        default: Default::Text("1000"),
+        ..ROW
+    };
+    MaxWaiting => max_waiting: usize = one(parse_capacity), Setting {
+        name: "max-waiting",
+        help: "Most submissions that wait in all",
+        value: "NUMBER",
+        default: Default::Text("10000"),
+        ..ROW
+    };
+    MaxAttempts => max_attempts: NonZeroU32 = one(parse_count), Setting {
+        name: "max-attempts",
+        help: "Attempts that a submission gets before it is a dead letter",
+        value: "NUMBER",
+        default: Default::Text("3"),
+        ..ROW
+    };
+    RetryDelay => retry_delay: Duration = one(parse_period), Setting {
+        name: "retry-delay",
+        help: "Wait before the second attempt; each later one is twice as long",
+        value: "TIME",
+        default: Default::Text("5s"),
+        ..ROW
+    };
+    RetryAgentFailures => retry_agent_failures: bool = one(parse_bool), Setting {
+        name: "retry-agent-failures",
+        help: "Also repeat work that the agent may have done in part",
+        value: "true|false",
+        default: Default::Text("false"),
+        flag: Flag::OptionalValue,
+        ..ROW
+    };
+    Drain => drain: Duration = one(parse_period), Setting {
+        name: "drain",
+        help: "How long runs may take to end after a signal",
+        value: "TIME",
+        default: Default::Text("30s"),
+        ..ROW
+    };
+    Keep => keep: Duration = one(parse_period), Setting {
+        name: "keep",
+        help: "How long to remember what ended with a result",
+        value: "TIME",
+        default: Default::Text("30d"),
+        ..ROW
+    };
+    // Without a value, that of the run decides.
+    OnRequest => on_request: Option<String> = optional(parse_program), Setting {
+        name: "on-request",
+        help: "Program that answers what agents ask for: one request as JSON on its standard \
+               input, the answer as JSON on its standard output. Without it, or with `none`, \
+               requests are events, and `answer` commands answer them",
+        value: "PROGRAM|none",
+        ..ROW
+    };
 }
 
 impl ServeSettings {
-    /// What the file says, and where each value comes from.
-    pub(crate) fn of_file(file: Option<&ConfigFile>) -> Result<(Self, Vec<Shown>)> {
-        Self::resolve(&Untyped, file)
+    /// The settings of the file, and the source of each.
+    pub(crate) fn of_file(file: Option<&ConfigFile>) -> Result<(Self, Vec<SettingRow>)> {
+        Self::resolve(&FlagValues::default(), file)
     }
 
-    /// Settles all settings; what was typed wins over the file.
+    /// All settings, and the source of each; flags win over the file.
     pub(crate) fn resolve(
-        flags: &dyn TypedServe,
+        flags: &FlagValues<ServeKey>,
         file: Option<&ConfigFile>,
-    ) -> Result<(Self, Vec<Shown>)> {
-        let mut shown = Vec::new();
-        let find = |key| find(flags, file, key);
-        let mut get = |key: ServeKey, default: &str| {
-            let found = match find(key)? {
-                Some(found) => found,
-                None => Found::of_serve(key.name(), None, default),
-            };
-            shown.push(found.shown_as(format!("serve.{}", key.name())));
-            Ok(found)
-        };
-        let mut settings = Self {
-            max_runs: get(ServeKey::MaxRuns, "5")?.read(parse_count)?,
-            max_waiting_per_group: get(ServeKey::MaxWaitingPerGroup, "1000")?.read(parse_room)?,
-            max_waiting: get(ServeKey::MaxWaiting, "10000")?.read(parse_room)?,
-            max_attempts: get(ServeKey::MaxAttempts, "3")?.read(parse_count)?,
-            retry_delay: get(ServeKey::RetryDelay, "5s")?.read(parse_period)?,
-            retry_agent_failures: get(ServeKey::RetryAgentFailures, "false")?.read(parse_named)?,
-            drain: get(ServeKey::Drain, "30s")?.read(parse_period)?,
-            keep: get(ServeKey::Keep, "30d")?.read(parse_period)?,
-            on_request: None,
-        };
-        if let Some(found) = find(ServeKey::OnRequest)? {
-            shown.push(found.shown_as("serve.on-request".to_owned()));
-            settings.on_request = Some(found.read(|text| {
-                parse_on_request(text)?;
-                Ok(text.to_owned())
-            })?);
+    ) -> Result<(Self, Vec<SettingRow>)> {
+        let mut layers = vec![Layer::Flags(flags)];
+        if let Some((file, values)) = file.and_then(|file| Some((file, file.serve.as_ref()?))) {
+            let name = SERVE.to_owned();
+            layers.push(Layer::Table { file, name, values });
         }
-        Ok((settings, shown))
+        Self::read(&Layers {
+            layers,
+            agent: None,
+        })
     }
 }
 
-fn find(flags: &dyn TypedServe, file: Option<&ConfigFile>, key: ServeKey) -> Result<Option<Found>> {
-    if let Some(text) = flags.typed(key) {
-        return Ok(Some(Found::of_serve(key.name(), Some(text), "")));
-    }
-    match file.and_then(|file| Some((file, file.serve.as_ref()?))) {
-        Some((file, table)) => in_table(file, SERVE, table, key.name()),
-        None => Ok(None),
-    }
+/// The name of a program, or `none`, as it is written.
+fn parse_program(text: &str) -> Result<String, String> {
+    parse_on_request(text).map(|_| text.to_owned())
 }

@@ -2,26 +2,19 @@ use std::path::Path;
 
 use drawbridge_proxy::config::ConfigFile;
 
+use super::run::Sources;
 use super::*;
-
-struct Flags(Vec<(Key, &'static str)>);
-
-impl TypedSettings for Flags {
-    fn typed(&self, key: Key) -> Option<&str> {
-        let found = self.0.iter().find(|(name, _)| *name == key);
-        found.map(|(_, text)| *text)
-    }
-}
+use crate::error::Result;
 
 fn resolve(
     flags: Vec<(Key, &'static str)>,
     environment: &[(&str, &str)],
     file: &str,
-) -> Result<(RunSettings, Vec<Shown>)> {
+) -> Result<(RunSettings, Vec<SettingRow>)> {
     let file = format!("[run]\n{file}");
     let file = ConfigFile::parse(Path::new("/etc/drawbridge.toml"), &file).unwrap();
-    RunSettings::resolve(&Layers {
-        flags: &Flags(flags),
+    RunSettings::resolve(&Sources {
+        flags: &FlagValues::new(&flags),
         environment: &|name| {
             let found = environment.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned())
@@ -107,4 +100,64 @@ fn zero_and_empty_are_not_absent() {
     }
     let (settings, _) = resolve(vec![(Key::IdleTimeout, "none")], &[], "").unwrap();
     assert_eq!(settings.idle_timeout, None);
+}
+
+/// An alternative that is a value itself, and not the name of one.
+fn is_name(alternative: &&str) -> bool {
+    let mut letters = alternative.chars();
+    !alternative.is_empty() && letters.all(|letter| letter.is_ascii_lowercase())
+}
+
+#[test]
+fn the_help_names_accepted_values_only() {
+    for key in Key::ALL {
+        for name in key.setting().value.split('|').filter(is_name) {
+            let accepted = RunSettings::fixed(&[(*key, name)]);
+            assert!(accepted.is_ok(), "{key:?} {name}");
+        }
+    }
+    for key in ServeKey::ALL {
+        for name in key.setting().value.split('|').filter(is_name) {
+            let accepted = ServeSettings::resolve(&FlagValues::new(&[(*key, name)]), None);
+            assert!(accepted.is_ok(), "{key:?} {name}");
+        }
+    }
+}
+
+/// The texts between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_documents_have_the_keys_and_defaults_of_the_tables() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().map(|line| line.trim().split('|').collect());
+    let rows: Vec<Vec<&str>> = rows.filter(|cells: &Vec<_>| cells.len() > 3).collect();
+
+    let serve = rows.iter().find(|cells| cells[1].trim() == "`[serve]`");
+    let keys: Vec<_> = ServeKey::ALL.iter().map(|key| key.name()).collect();
+    assert!(quoted(serve.unwrap()[2]).starts_with(&keys), "{keys:?}");
+
+    let mut compared = 0;
+    for cells in &rows {
+        let keys = quoted(cells[1]).into_iter();
+        let keys: Option<Vec<_>> = keys
+            .map(|flag| Key::find(flag.strip_prefix("--")?, Scope::Table))
+            .collect();
+        let Some(keys) = keys.filter(|keys| !keys.is_empty()) else {
+            continue;
+        };
+        let defaults: Vec<_> = keys
+            .iter()
+            .map(|key| match key.setting().default {
+                setting::Default::Text(text) => text,
+                _ => panic!("{key:?} has no default that a document could have"),
+            })
+            .collect();
+        assert_eq!(quoted(cells[2]), defaults, "{cells:?}");
+        compared += keys.len();
+    }
+    assert!(compared >= 6, "the table of limits is not found");
 }

@@ -1,4 +1,4 @@
-//! What the values of settings may be.
+//! Parsers of the values of settings.
 
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use drawbridge_shared::period;
 use drawbridge_shared::protocol::AgentKind;
 
 use crate::spec::{ByteSize, Protection};
 
-/// Where agents run, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Requested place in which agents run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RuntimeChoice {
     Auto,
     Docker,
@@ -21,15 +22,15 @@ pub(crate) enum RuntimeChoice {
     Host,
 }
 
-/// What containers reach, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Requested network of containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum NetworkChoice {
     Sealed,
     Bridge,
 }
 
-/// What is around an agent on the host, as asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Requested sandbox of an agent on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SandboxChoice {
     /// Landlock, or no run at all.
     Landlock,
@@ -37,39 +38,25 @@ pub(crate) enum SandboxChoice {
     Off,
 }
 
-/// Gives an enum a fixed list of names, which is also its error message.
-macro_rules! named {
-    ($type:ty { $($name:literal => $value:expr),+ $(,)? }) => {
-        impl Named for $type {
-            const NAMES: &'static [(&'static str, Self)] = &[$(($name, $value)),+];
-        }
-    };
-}
-
-/// A choice among names.
-pub(super) trait Named: Sized + Copy + PartialEq + 'static {
-    const NAMES: &'static [(&'static str, Self)];
-}
-
-named!(RuntimeChoice {
-    "auto" => Self::Auto, "docker" => Self::Docker, "podman" => Self::Podman, "apple" => Self::Apple,
-    "host" => Self::Host
-});
-named!(NetworkChoice { "sealed" => Self::Sealed, "bridge" => Self::Bridge });
-named!(AgentKind {
-    "claude" => Self::Claude, "builtin" => Self::Builtin, "codex" => Self::Codex,
-    "opencode" => Self::Opencode, "gemini" => Self::Gemini, "acp" => Self::Acp,
-    "command" => Self::Command
-});
-named!(SandboxChoice { "landlock" => Self::Landlock, "off" => Self::Off });
-named!(bool { "true" => true, "false" => false });
-
-pub(super) fn parse_named<T: Named>(text: &str) -> Result<T, String> {
-    let found = T::NAMES.iter().find(|(name, _)| *name == text);
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = T::NAMES.iter().map(|(name, _)| *name).collect();
-        format!("one of {}", names.join(", "))
+/// One of the names of a choice.
+pub(super) fn parse_choice<T: ValueEnum>(text: &str) -> Result<T, String> {
+    T::from_str(text, false).map_err(|_| {
+        let choices = T::value_variants().iter();
+        let names =
+            choices.filter_map(|choice| Some(choice.to_possible_value()?.get_name().to_owned()));
+        format!("one of {}", names.collect::<Vec<_>>().join(", "))
     })
+}
+
+pub(super) fn parse_agent(text: &str) -> Result<AgentKind, String> {
+    let found = AgentKind::ALL
+        .into_iter()
+        .find(|agent| agent.name() == text);
+    found.ok_or_else(|| format!("one of {}", AgentKind::ALL.map(AgentKind::name).join(", ")))
+}
+
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "one of true, false".to_owned())
 }
 
 pub(super) fn parse_waived(text: &str) -> Result<Vec<Protection>, String> {
@@ -136,7 +123,7 @@ pub(super) fn parse_count<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "a number from 1".to_owned())
 }
 
-pub(super) fn parse_room(text: &str) -> Result<usize, String> {
+pub(super) fn parse_capacity(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "a number from 0".to_owned())
 }
 

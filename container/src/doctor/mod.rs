@@ -11,7 +11,7 @@ use drawbridge_runner::probe::Report;
 use drawbridge_shared::exit::Exit;
 use serde_json::json;
 
-use crate::config::{RunSettings, SettingArgs, settle};
+use crate::config::{FlagValues, Key, RunSettings, resolve};
 use crate::engine::Runtime;
 use crate::engine::orphans;
 use crate::error::{Context, Error, Result};
@@ -33,7 +33,7 @@ const FAKE_KEY: &str = "sk-ant-fake-DOCTOR-0123456789";
 #[derive(Debug, clap::Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
-    settings: SettingArgs,
+    settings: FlagValues<Key>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -45,7 +45,7 @@ pub(crate) struct DoctorArgs {
 
 /// `drawbridge doctor`.
 pub(crate) fn command(args: &DoctorArgs) -> Result<Exit> {
-    let (settings, credential) = settle(&args.settings)?;
+    let (settings, credential) = resolve(&args.settings)?;
     let checks = block_on(async {
         let progress = Progress::new();
         let state = State::open()?;

@@ -60,7 +60,7 @@ impl Attempt {
             Ok(submission) => submission,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
-        let request = match request_of(&submission, &self.hub.setup) {
+        let request = match request_of(&submission, self.hub.setup.runs()) {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
@@ -211,8 +211,7 @@ mod tests {
 
     use super::super::settings::Setup;
     use super::*;
-    use crate::config::ServeSettings;
-    use crate::config::SettingArgs;
+    use crate::config::{FlagValues, ServeSettings};
     use crate::serve::store::Store;
     use crate::state::{Group, State};
 
@@ -258,7 +257,7 @@ mod tests {
         let name: GroupName = "g".parse().unwrap();
         let group = state.group(&name).unwrap();
         let (settings, _) = ServeSettings::of_file(None).unwrap();
-        let hub = Hub::new(store, state, Setup::new(settings, SettingArgs::default()));
+        let hub = Hub::new(store, state, Setup::new(settings, FlagValues::default()));
         let live = Live {
             group: Some(name),
             ..Live::default()

@@ -1,5 +1,6 @@
 //! The commands that talk to a running `serve`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use clap::Args;
@@ -13,7 +14,7 @@ use serde_json::value::RawValue;
 use super::api::Command;
 use super::connection::Client;
 use super::stream::Wanted;
-use crate::config::{Key, SettingArgs, TypedSettings};
+use crate::config::{FlagValues, Key, Scope, SettingKey};
 use crate::error::{Context, Error, Result};
 use crate::mounts::MountRequest;
 use crate::process::block_on;
@@ -43,7 +44,7 @@ pub(crate) struct SubmitArgs {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
-    settings: SettingArgs,
+    settings: FlagValues<Key>,
     /// Program and arguments of `--agent command`.
     #[arg(last = true, value_name = "PROGRAM")]
     program: Vec<String>,
@@ -126,7 +127,7 @@ pub(crate) fn submit(args: &SubmitArgs) -> Result<Exit> {
         group: args.group.clone(),
         kind: if args.task { Kind::Task } else { Kind::Message },
         key: args.key.clone(),
-        settings: typed(&args.settings),
+        settings: settings(&args.settings),
         mounts: mounts(&args.settings)?,
         program: args.program.clone(),
         stay_open: args.stay_open,
@@ -147,17 +148,16 @@ pub(crate) fn submit(args: &SubmitArgs) -> Result<Exit> {
     })
 }
 
-/// The settings that were typed, by their names.
-fn typed(args: &SettingArgs) -> std::collections::BTreeMap<String, String> {
-    let given = Key::ALL.into_iter();
-    given
-        .filter_map(|key| Some((key.name().to_owned(), args.typed(key)?.to_owned())))
+/// The settings given as flags, by their names.
+fn settings(flags: &FlagValues<Key>) -> BTreeMap<String, String> {
+    let keys = Key::in_scope(Scope::Submission);
+    keys.filter_map(|key| Some((key.name().to_owned(), flags.all(key).next()?.to_owned())))
         .collect()
 }
 
-/// The mounts that were typed, as `serve` finds them from its own folder.
-fn mounts(args: &SettingArgs) -> Result<Vec<String>> {
-    let mounts = args.mounts().into_iter();
+/// The mounts given as flags, as `serve` finds them from its own folder.
+fn mounts(flags: &FlagValues<Key>) -> Result<Vec<String>> {
+    let mounts = flags.all(Key::Mount);
     mounts
         .map(|text| Ok(MountRequest::from_flag(text)?.absolute()?.to_string()))
         .collect()

@@ -62,9 +62,9 @@ pub(crate) fn command(args: ServeArgs) -> Result<Exit> {
     block_on(async {
         // An unreadable configuration is found out before anybody relies on us.
         let file = find_file(&observe()?)?;
-        let (settings, _) = ServeSettings::resolve(&args, file.as_ref())?;
-        let setup = Setup::new(settings, args.settings);
-        prepare::require_startable(&setup)?;
+        let (settings, _) = ServeSettings::resolve(&args.settings, file.as_ref())?;
+        let setup = Setup::new(settings, args.runs);
+        prepare::require_startable(setup.runs())?;
         let state = State::open()?;
         let _lock = lock(&state)?;
         LocalSet::new()

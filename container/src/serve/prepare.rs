@@ -1,14 +1,14 @@
 //! The run of a submission, and checks before there is one.
 
-use super::submission::{Overlay, Submission};
-use crate::config::{TypedSettings, settle};
+use super::submission::Submission;
+use crate::config::{FlagValues, Key, resolve};
 use crate::error::Result;
 use crate::run::{Request, require_mountable, require_program, responder};
 use crate::state::State;
 
 /// The run of a submission, with the configuration as it is at this moment.
-pub(super) fn request_of(submission: &Submission, serve: &dyn TypedSettings) -> Result<Request> {
-    let (settings, proxy) = settle(&Overlay { submission, serve })?;
+pub(super) fn request_of(submission: &Submission, serve: &FlagValues<Key>) -> Result<Request> {
+    let (settings, proxy) = resolve(&submission.flags(serve))?;
     require_program(settings.agent, &submission.program)?;
     Ok(Request {
         responder: responder(settings.on_request.as_deref(), true)?,
@@ -20,8 +20,8 @@ pub(super) fn request_of(submission: &Submission, serve: &dyn TypedSettings) -> 
 }
 
 /// Refuses what no run could be started with, before there is one.
-pub(super) fn require_startable(serve: &dyn TypedSettings) -> Result<()> {
-    let (settings, credentials) = settle(serve)?;
+pub(super) fn require_startable(serve: &FlagValues<Key>) -> Result<()> {
+    let (settings, credentials) = resolve(serve)?;
     responder(settings.on_request.as_deref(), true)?;
     credentials.map(drop)
 }
@@ -29,10 +29,10 @@ pub(super) fn require_startable(serve: &dyn TypedSettings) -> Result<()> {
 /// Refuses what could never start, whatever the engine and the network do.
 pub(super) fn require_runnable(
     submission: &Submission,
-    serve: &dyn TypedSettings,
+    serve: &FlagValues<Key>,
     state: &State,
 ) -> Result<()> {
-    let (settings, _) = settle(&Overlay { submission, serve })?;
+    let (settings, _) = resolve(&submission.flags(serve))?;
     require_program(settings.agent, &submission.program)?;
     // `serve` knows of no main group.
     require_mountable(&settings.mounts, state, false)

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use drawbridge_shared::ids::GroupName;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Key, TypedSettings};
+use crate::config::{FlagValues, Key, Scope, SettingKey};
 use crate::error::{Context, Error, Result};
 
 /// Number of a submission; later ones have larger numbers.
@@ -124,27 +124,23 @@ impl Submission {
             return Err(Error::usage("the key of the submission is not valid").hint(rule));
         }
         let names = submission.settings.keys();
-        Key::require_known(names, Key::is_for_submissions, |name| {
+        Key::require_known(names, Scope::Submission, |name| {
             Error::usage(format!("the submission has the unknown setting {name:?}"))
         })?;
         Ok(submission)
     }
-}
 
-/// A submission's settings, and where it has none, those of `serve`.
-pub(crate) struct Overlay<'a> {
-    pub(crate) submission: &'a Submission,
-    pub(crate) serve: &'a dyn TypedSettings,
-}
-
-impl TypedSettings for Overlay<'_> {
-    fn typed(&self, key: Key) -> Option<&str> {
-        let own = self.submission.settings.get(key.name());
-        own.map(String::as_str).or_else(|| self.serve.typed(key))
-    }
-
-    fn mounts(&self) -> Vec<&str> {
-        let own = self.submission.mounts.iter().map(String::as_str);
-        self.serve.mounts().into_iter().chain(own).collect()
+    /// The settings of its run: its own where it has them, and those of `serve`.
+    pub(super) fn flags(&self, serve: &FlagValues<Key>) -> FlagValues<Key> {
+        let mut flags = serve.clone();
+        for key in Key::in_scope(Scope::Submission) {
+            if let Some(text) = self.settings.get(key.name()) {
+                flags.give(key, text);
+            }
+        }
+        for mount in &self.mounts {
+            flags.give(Key::Mount, mount);
+        }
+        flags
     }
 }
