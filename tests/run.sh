@@ -1,14 +1,25 @@
 #!/usr/bin/env bash
 # The one test command. On a Debian machine with Rust and root it installs what
-# is missing, builds both container images and runs every check and test:
+# is missing, builds the container images and runs every check and test:
 #
-#     tests/run.sh
+#     tests/run.sh [--long]
 #
+# With --long the soak, the chaos and the fuzzing run for ten minutes and more.
 # It asks nothing, can be repeated, and leaves the machine as it was, except for
-# installed packages, the two images and their base, and caches in target/.
+# installed packages, the images and their base, and caches in target/.
 # Each step is one line with its time; a failing step shows the end of its log.
+# Downloads and optimised builds run beside other steps until they are needed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+case "$*" in
+    "") readonly CHAOS_RUNS=1000 FUZZ_SECONDS=20 SOAK_SECONDS=0 ;;
+    --long) readonly CHAOS_RUNS=10000 FUZZ_SECONDS=600 SOAK_SECONDS=600 ;;
+    *)
+        echo "usage: tests/run.sh [--long]" >&2
+        exit 2
+        ;;
+esac
 
 # A pinned version, from the file that `drawbridge build-image` reads as well.
 pinned() { sed -n "s/^$1 = \"\(.*\)\"$/\1/p" container/image/versions.toml; }
@@ -16,8 +27,6 @@ BASE_IMAGE=$(pinned base)
 readonly BASE_IMAGE
 readonly CARGO_DENY_VERSION=0.20.2
 readonly NODE_VERSION=22.23.3
-readonly FUZZ_SECONDS=60
-readonly CHAOS_RUNS=1000
 readonly BASE_PACKAGES=git,ripgrep,curl,ca-certificates
 
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
@@ -39,52 +48,92 @@ main() {
 
     step "system packages" install_packages
     step "crate sources" cargo fetch --locked
+    step "Docker engine" start_engine
+    beside "image $BASE_IMAGE" make_base_image
+    beside "agents" install_agents
+    beside "proxies to compare with" install_peers
+    beside "SDKs" install_sdks
+    beside "cargo-deny $CARGO_DENY_VERSION" install_cargo_deny
+    beside "optimised builds" nice -n 19 bash -ec \
+        'cargo build --profile quick --locked && proxy/fuzz/run.sh --build'
+
     step "cargo fmt" cargo fmt --all --check
     step "cargo clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
     step "cargo doc" env RUSTDOCFLAGS="-D warnings" \
         cargo doc --workspace --no-deps --document-private-items --locked
-    step "cargo-deny $CARGO_DENY_VERSION" install_cargo_deny
+    join "cargo-deny $CARGO_DENY_VERSION"
     step "dependency rules" cargo deny --locked --offline check bans licenses sources
-    step "Docker engine" start_engine
-    step "image $BASE_IMAGE" make_base_image
-    step "agents" install_agents
-    step "proxies to compare with" install_peers
-    step "SDKs" install_sdks
-    step "build" cargo build --workspace --all-targets --locked
+    step "build" build_tests
+    for name in "image $BASE_IMAGE" agents "proxies to compare with" SDKs; do
+        join "$name"
+    done
     step "image builtin" drawbridge build-image builtin --offline
     for agent in claude codex opencode; do
         step "image $agent" drawbridge build-image "$agent" \
             --agent-binary "$(readlink "$AGENTS/$agent")" --offline
     done
-    step "tests" env DRAWBRIDGE_TESTS_REQUIRE=engine,claude,codex,opencode,gemini,peers,git,sdks \
-        DRAWBRIDGE_TESTS_AGENTS="$AGENTS" DRAWBRIDGE_TESTS_CLAUDE="$AGENTS/claude" \
-        DRAWBRIDGE_TESTS_SDKS="$SDKS" \
-        cargo test --workspace --locked --no-fail-fast
+    step "tests" run_tests
     step "chaos, $CHAOS_RUNS runs" env DRAWBRIDGE_CHAOS_RUNS="$CHAOS_RUNS" \
-        cargo test -p drawbridge-runner --test chaos --locked
+        cargo test --workspace --test chaos --locked
+    join "optimised builds"
     step "fuzzing, $FUZZ_SECONDS s per target" proxy/fuzz/run.sh "$FUZZ_SECONDS"
-    step "demo" cargo run --release --locked -- demo
+    step "demo" cargo run --profile quick --locked -- demo
+    [ "$SOAK_SECONDS" -eq 0 ] || step "soak, $SOAK_SECONDS s" \
+        env DRAWBRIDGE_SOAK="$SOAK_SECONDS" DRAWBRIDGE_SOAK_STREAMS=2000 DRAWBRIDGE_SOAK_PAUSE=200 \
+        cargo test --release --workspace --test programs --locked -- soak
 }
 
 # Runs one step with its output in a log; the first failing one ends the run.
 step() {
-    local name=$1 log started=$SECONDS
+    printf '%-32s' "$1"
+    logged "$@"
+    report "$1"
+}
+
+declare -A beside=()
+
+# Starts a step that runs beside the next ones, until `join` waits for it.
+beside() {
+    # In a process group of its own, which `finish` can end as a whole.
+    set -m
+    logged "$@" &
+    set +m
+    beside[$1]=$!
+}
+
+join() {
+    printf '%-32s' "$1"
+    wait "${beside[$1]}"
+    unset "beside[$1]"
+    report "$1"
+}
+
+log_of() { echo "$LOGS/$(tr -cs '[:alnum:].\n' - <<<"$1").log"; }
+
+# Runs a step's command, and keeps its output, exit code and time.
+logged() {
+    local log started=$SECONDS
+    log=$(log_of "$1")
     shift
-    log=$LOGS/$(tr -cs '[:alnum:].\n' - <<<"$name").log
-    printf '%-32s' "$name"
     # A subshell of its own keeps `set -e` alive inside the step's function.
     set +e
     (set -e; "$@") >"$log" 2>&1
-    local status=$?
+    echo "$? $((SECONDS - started))" >"$log.end"
     set -e
+}
+
+report() {
+    local log status seconds
+    log=$(log_of "$1")
+    read -r status seconds <"$log.end"
     count_tests "$log"
     if [ "$status" -ne 0 ]; then
-        printf 'FAILED %4ds\n' $((SECONDS - started))
+        printf 'FAILED %4ds\n' "$seconds"
         [ "$failed" -gt 0 ] || failed=1
         show_failure "$log"
         exit 1
     fi
-    printf 'ok     %4ds\n' $((SECONDS - started))
+    printf 'ok     %4ds\n' "$seconds"
 }
 
 passed=0 failed=0
@@ -107,11 +156,56 @@ show_failure() {
 
 finish() {
     local status=$?
+    for job in "${beside[@]}"; do
+        kill -- "-$job" 2>/dev/null || true
+        wait "$job" 2>/dev/null || true
+    done
     if [ -f "$CACHE/dockerd.pid" ]; then
         stop_engine
     fi
     echo "$passed passed, $failed failed"
     exit "$status"
+}
+
+# Builds all test programs and lists them, each with the folder it runs in: those
+# of the last crate first, as they take longest.
+build_tests() {
+    cargo test --workspace --locked --no-run --message-format=json-render-diagnostics |
+        sed -nE 's|.*"manifest_path":"([^"]*)/Cargo.toml".*"test":true\},"features".*"executable":"([^"]*)".*|\1 \2|p' |
+        tac >"$CACHE/programs"
+    wc -l "$CACHE/programs"
+}
+
+# Runs the test programs, several at a time, for most of them mostly wait. The
+# logs of those that fail come last, where `show_failure` looks.
+run_tests() {
+    export DRAWBRIDGE_TESTS_REQUIRE=engine,claude,codex,opencode,gemini,peers,git,sdks
+    export DRAWBRIDGE_TESTS_AGENTS="$AGENTS" DRAWBRIDGE_TESTS_CLAUDE="$AGENTS/claude"
+    export DRAWBRIDGE_TESTS_SDKS="$SDKS"
+    local programs=$LOGS/programs folder program most
+    most=$(($(nproc) + 1))
+    rm -rf "$programs"
+    mkdir -p "$programs"
+    # The chaos has a step of its own.
+    while read -r folder program; do
+        while [ "$(jobs -rp | wc -l)" -ge "$most" ]; do wait -n || true; done
+        run_program "$folder" "$program" "$programs/${program##*/}" &
+    done < <(grep -v /chaos- "$CACHE/programs")
+    wait
+    cat "$programs"/*.ok
+    if compgen -G "$programs/*.failed" >/dev/null; then
+        cat "$programs"/*.failed
+        return 1
+    fi
+    cargo test --workspace --doc --locked
+}
+
+# A test program's folder, its path and its log's.
+run_program() {
+    local folder=$1 program=$2 log=$3 started=$SECONDS result=ok
+    (cd "$folder" && exec "$program") >"$log" 2>&1 </dev/null || result=failed
+    echo "$result after $((SECONDS - started)) s: $program" >>"$log"
+    mv "$log" "$log.$result"
 }
 
 install_packages() {

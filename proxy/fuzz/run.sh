@@ -2,12 +2,14 @@
 # Fuzzes each target, or the ones named, for so many seconds, two at a time.
 #
 #   proxy/fuzz/run.sh SECONDS [TARGET...]
+#   proxy/fuzz/run.sh --build
 #
+# The second form only builds what the first one needs.
 # Works with stable Rust: coverage comes from LLVM's own pass, and libFuzzer is
 # built by the libfuzzer-sys crate, which needs a C++ compiler. New inputs go
 # into the target folder; the small corpora in corpus/ are only read.
 set -euo pipefail
-seconds=${1:?usage: run.sh SECONDS [TARGET...]}
+seconds=${1:?usage: run.sh SECONDS [TARGET...] | --build}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 targets=("$@")
@@ -25,6 +27,7 @@ cp "$here/../../Cargo.lock" "$here/Cargo.lock"
 # Naming the target keeps the flags away from build scripts.
 RUSTFLAGS="${passes[*]} --cfg fuzzing" cargo build --quiet --release \
     --manifest-path "$here/Cargo.toml" --target "$host" --target-dir "$out"
+[ "$seconds" != --build ] || exit 0
 
 fuzz() {
     local target=$1

@@ -1,7 +1,7 @@
 //! Thousands of event streams that end, stall, break off and are aborted, while
 //! keys change, configurations are reloaded and sessions come and go.
 //!
-//! Here it is a short run. The long one is by hand:
+//! Here it is a short run. `tests/run.sh --long` has the long one:
 //!
 //! ```text
 //! DRAWBRIDGE_SOAK=600 DRAWBRIDGE_SOAK_STREAMS=2000 DRAWBRIDGE_SOAK_PAUSE=200 \
