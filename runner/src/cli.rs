@@ -36,9 +36,9 @@ pub(crate) enum Command {
     Probe(ProbeArgs),
 }
 
-/// Shows help, the version or a usage error, and says how to exit.
+/// Shows help, the version or a usage error, and returns the exit code.
 pub(crate) fn report(error: &clap::Error) -> Exit {
-    // There is nobody to tell when the terminal is gone.
+    // There is nobody to report to when the terminal is gone.
     let _ = error.print();
     if error.use_stderr() {
         Exit::Usage
@@ -76,7 +76,7 @@ where
         let mut text = String::new();
         let fields = tracing_subscriber::fmt::format::Writer::new(&mut text);
         context.field_format().format_fields(fields, event)?;
-        // What an agent said may be of several lines, or pretend to be ours.
+        // Text of an agent may be of several lines, or pretend to be ours.
         for line in text.lines() {
             writeln!(
                 writer,

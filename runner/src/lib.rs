@@ -1,9 +1,9 @@
 //! The program inside the container: it drives one agent through one
 //! conversation.
 //!
-//! `agent-runner` is two processes. The outer one is PID 1: it reaps, forwards
-//! signals and makes sure that nothing outlives the run. The inner one, the
-//! supervisor, reads the run's document on standard input, starts the agent,
+//! `agent-runner` is two processes. The init process is PID 1: it reaps,
+//! forwards signals and makes sure that nothing outlives the run. The
+//! supervisor reads the run's document on standard input, starts the agent,
 //! feeds it the host's messages and writes one record per answer.
 
 mod agent;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process;
 
-/// How to start this very program again as a child process.
+/// The command that starts this very program again as a child process.
 ///
 /// The launcher carries the runner inside its own binary, so the program alone
 /// does not say how to reach the runner's command line.

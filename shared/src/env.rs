@@ -18,12 +18,13 @@ pub const CREDENTIAL_PROXY_HOST: &str = "CREDENTIAL_PROXY_HOST";
 
 /// Agent that an image runs when the run input does not name one.
 pub const DRAWBRIDGE_AGENT: &str = "DRAWBRIDGE_AGENT";
-/// Id of the run a process belongs to; how leftovers of a killed run are found.
+/// Id of the run a process belongs to; by it the orphans of a killed run are
+/// found.
 pub const DRAWBRIDGE_RUN_ID: &str = "DRAWBRIDGE_RUN_ID";
 /// Folder for the launcher's state instead of the user's state folder.
 pub const DRAWBRIDGE_STATE_DIR: &str = "DRAWBRIDGE_STATE_DIR";
 
-/// What an agent finds as its key when a host without sessions starts it.
+/// The agent's key when a host without sessions starts it.
 pub const PLACEHOLDER: &str = "placeholder";
 
 /// Path inside a sealed container where the proxy's socket is mounted.

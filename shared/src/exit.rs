@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// How a program ended, as its exit code.
+/// A program's exit code.
 ///
 /// 0 and 1 are what NanoClaw's host expects of a runner. The launcher's own
 /// codes start at 2, so that a script can tell a refused command line from an
@@ -22,7 +22,7 @@ pub enum Exit {
     Infrastructure,
     /// A time limit ended the run.
     TimedOut,
-    /// A signal asked the program to stop, and it did so in order.
+    /// A signal asked the program to stop, and it stopped cleanly.
     Interrupted,
     /// The exit code of a child process that did the work in this one's place.
     Child(u8),

@@ -1,4 +1,4 @@
-//! What Drawbridge's programs agree on.
+//! Definitions that Drawbridge's programs share.
 //!
 //! The launcher, the runner and the proxy are separate programs on two sides of
 //! a container's wall. Everything that crosses the wall is defined here, once:

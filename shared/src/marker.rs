@@ -47,14 +47,14 @@ impl Markers {
     }
 }
 
-/// What the scanner found in the stream.
+/// A finding of the scanner.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScanEvent {
     /// A whole record.
     Record(Box<RunRecord>),
     /// A record that cannot be read; the stream goes on behind it.
     Malformed {
-        /// What is wrong with it.
+        /// The error in it.
         reason: String,
         /// The first bytes of it, for the log.
         head: String,

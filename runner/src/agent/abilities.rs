@@ -1,9 +1,9 @@
-//! What each agent's protocol can do. What it cannot do is declared here and
+//! Abilities of each agent's protocol. A missing ability is declared here and
 //! reported, not faked.
 
 use drawbridge_shared::protocol::AgentKind;
 
-/// What an agent can do beyond answering messages one after another.
+/// An agent's abilities beyond answering messages one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -17,14 +17,14 @@ pub struct Abilities {
     pub compacts: bool,
     /// The transcript is archived before it is summarised.
     pub archives: bool,
-    /// Answers tell their tokens.
+    /// Answers report their tokens.
     pub tells_usage: bool,
-    /// Answers tell their cost.
+    /// Answers report their cost.
     pub tells_cost: bool,
 }
 
 impl Abilities {
-    /// What an agent of this kind declares.
+    /// The abilities of an agent of this kind.
     #[must_use]
     pub const fn of(kind: AgentKind) -> Self {
         let nothing = Self {
@@ -52,7 +52,7 @@ impl Abilities {
                 tells_usage: true,
                 ..nothing
             },
-            // Other agents of the protocol may tell their tokens too; this is
+            // Other agents of the protocol may report their tokens too; this is
             // what can be relied on.
             AgentKind::Acp | AgentKind::Command => nothing,
         }

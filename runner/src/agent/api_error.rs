@@ -1,8 +1,8 @@
-//! What kind of failure the model API's own error is.
+//! Classification of the model API's own errors.
 
 use drawbridge_shared::protocol::ErrorKind;
 
-/// The kind that an HTTP status means, for agents that tell no more.
+/// The kind that an HTTP status means, for agents that report no more.
 pub(super) fn kind_of_status(status: u64) -> ErrorKind {
     match status {
         401 | 403 => ErrorKind::Auth,

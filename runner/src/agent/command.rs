@@ -18,13 +18,13 @@ use crate::process::child::{
 
 /// Longest answer.
 const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
-/// How an interrupted program ends: it has its whole input already.
+/// The stop of an interrupted program: it has its whole input already.
 const INTERRUPT: StopLadder = StopLadder {
     eof: Duration::ZERO,
     term: Duration::from_secs(3),
 };
 
-/// Drives the agent until its input is closed or it is told to stop.
+/// Drives the agent until its input is closed or it is asked to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
     let program = child_spec(&spec)?;
     let mut waiting = VecDeque::new();
@@ -44,7 +44,7 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
             continue;
         };
         link.send(AgentEvent::Busy).await;
-        // The last answer is told and its message confirmed before the next
+        // The last answer is reported and its message confirmed before the next
         // program starts, so that a crash costs one turn at most.
         link.flush().await;
         let child = LineChild::spawn(&spec.self_command, &program).map_err(|error| {

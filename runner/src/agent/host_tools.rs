@@ -1,4 +1,4 @@
-//! How an agent starts the MCP server through which it reaches the host.
+//! The command by which an agent starts the MCP server that leads to the host.
 
 use std::io;
 use std::path::Path;

@@ -36,7 +36,8 @@ const EVENTS: usize = 256;
 /// A running agent, as the supervisor sees it.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    /// To send commands; reserve room in a `select!`, so that nobody blocks.
+    /// Commands to the agent; reserve capacity in a `select!`, so that sending
+    /// does not block.
     pub(crate) commands: mpsc::Sender<AgentCommand>,
     /// Events; `None` when the agent has ended.
     pub(crate) events: mpsc::Receiver<AgentEvent>,
@@ -77,7 +78,7 @@ impl Agent {
         self.stop.cancel();
     }
 
-    /// How the agent ended. Call it when the events have ended.
+    /// The agent's outcome. Call it when the events have ended.
     pub(crate) async fn outcome(self) -> Result<(), Failure> {
         match self.task.await {
             Ok(outcome) => outcome,

@@ -27,7 +27,7 @@ pub(super) struct Peer {
     last_id: u64,
 }
 
-/// What the agent said.
+/// A message of the agent.
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// The answer to the request of this id.
@@ -136,8 +136,8 @@ impl Peer {
             .map_err(|error| Failure::crash(error.to_string()))
     }
 
-    /// What the agent says next; lines that are no messages are left out.
-    /// Nothing is lost when the wait is given up.
+    /// The agent's next message; lines that are not valid messages are skipped.
+    /// Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Incoming {
         loop {
             let event = self.child.next().await;
@@ -147,7 +147,8 @@ impl Peer {
         }
     }
 
-    /// What an event of the process means; `None` when it is no message.
+    /// The message in an event of the process; `None` when it is not a valid
+    /// one.
     fn understand(&self, event: ChildEvent) -> Option<Incoming> {
         match event {
             ChildEvent::Exited(report) => Some(Incoming::Exited(report)),
@@ -163,8 +164,7 @@ impl Peer {
     }
 
     /// Sends a request and waits for its answer, before the conversation has
-    /// begun. What else the agent says goes to `others`; its requests are
-    /// refused.
+    /// begun. Other notifications go to `others`; its requests are refused.
     ///
     /// # Errors
     /// The agent ended, or did not answer in time.
@@ -213,7 +213,7 @@ impl Peer {
         self.child.begin_stop(ladder)
     }
 
-    /// What the agent says on its way to its end.
+    /// The agent's next message while it is being stopped.
     pub(super) async fn next_while(&mut self, stopping: &mut Stopping) -> Incoming {
         loop {
             let event = self.child.next_while(stopping).await;
@@ -233,7 +233,7 @@ impl Peer {
         self.child.stop(ladder).await;
     }
 
-    /// How the agent's end is told.
+    /// Describes the agent's end.
     pub(super) fn describe(&self, report: &ExitReport) -> String {
         report.describe(&self.program)
     }

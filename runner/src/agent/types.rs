@@ -16,7 +16,7 @@ use super::host_tools::HostTools;
 use crate::host::message::{MessageId, UserMessage};
 use crate::self_command::SelfCommand;
 
-/// What an agent needs to start.
+/// An agent's configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentSpec {
     /// Which agent, and its settings.
@@ -27,11 +27,11 @@ pub(crate) struct AgentSpec {
     pub(crate) workspace: PathBuf,
     /// The agent's home; sessions are kept below it.
     pub(crate) home: PathBuf,
-    /// How to reach the model; `None` leaves it to the environment as it is.
+    /// Access to the model; `None` leaves it to the environment as it is.
     pub(crate) model_access: Option<ModelAccess>,
-    /// How the agent reaches the host.
+    /// Access to the host.
     pub(crate) host_tools: HostTools,
-    /// How to start this program again.
+    /// The command that starts this program again.
     pub(crate) self_command: SelfCommand,
     /// Text that the agent's instructions end with.
     pub(crate) append_system_prompt: Option<String>,
@@ -76,12 +76,12 @@ impl AgentSpec {
     }
 }
 
-/// How an agent reaches the model: always through the credential proxy.
+/// Access to the model: always through the credential proxy.
 #[derive(Clone)]
 pub(crate) struct ModelAccess {
     /// Base URL, without a slash at its end.
     pub(crate) base_url: String,
-    /// What to send as the key: the session token.
+    /// The value to send as the key: the session token.
     pub(crate) token: String,
     /// As which kind of key to send it.
     pub(crate) auth_mode: AuthMode,
@@ -97,7 +97,7 @@ impl std::fmt::Debug for ModelAccess {
     }
 }
 
-/// What the supervisor tells an agent.
+/// A command of the supervisor to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AgentCommand {
     /// A message for the conversation; it may come while the agent works.
@@ -111,7 +111,7 @@ pub(crate) enum AgentCommand {
     Close,
 }
 
-/// What an agent tells the supervisor.
+/// An event that an agent reports to the supervisor.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum AgentEvent {
     /// The conversation's id; a later one replaces it.
@@ -124,7 +124,7 @@ pub(crate) enum AgentEvent {
     Received(MessageId),
     /// A turn has begun.
     Busy,
-    /// No further turn is owed.
+    /// No further turn is pending.
     Idle,
     /// Something happens; the agent is not stuck.
     Activity(Activity),
@@ -132,14 +132,14 @@ pub(crate) enum AgentEvent {
     TurnEnd(TurnEnd),
     /// Worth a line in the log.
     Warning(String),
-    /// Worth telling a person, beside the next answer.
+    /// A notice for a person, with the next answer.
     Notice(String),
 }
 
-/// What an agent is doing.
+/// An agent's current action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// It said something on the way to its answer.
+    /// Text on the way to its answer.
     Text(String),
     /// It began to use a tool.
     ToolStart {
@@ -186,7 +186,7 @@ impl From<Outcome> for TurnEnd {
     }
 }
 
-/// How a turn ended.
+/// The outcome of a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// With an answer, or with none.
@@ -197,12 +197,12 @@ pub(crate) enum Outcome {
     Failed(Failure),
 }
 
-/// A failure, in words for the host.
+/// A failure, described for the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
-    /// How long the model API wants to be left alone.
+    /// The pause that the model API asks for.
     pub(crate) retry_after: Option<Duration>,
 }
 
@@ -236,9 +236,9 @@ impl Failure {
 /// The agent's end of the link to the supervisor.
 #[derive(Debug)]
 pub(crate) struct AgentLink {
-    /// What to do. `None` from it means the supervisor is gone: stop.
+    /// Commands. `None` means that the supervisor is gone: stop.
     pub(crate) commands: mpsc::Receiver<AgentCommand>,
-    /// What happened.
+    /// Events for the supervisor.
     pub(crate) events: mpsc::Sender<AgentEvent>,
     /// Cancelled when the agent must stop now: interrupt, end of input, TERM,
     /// KILL, each with a deadline.
@@ -246,8 +246,8 @@ pub(crate) struct AgentLink {
 }
 
 impl AgentLink {
-    /// Tells the supervisor something; it no longer listens only when the run
-    /// is over.
+    /// Sends an event to the supervisor, which stops receiving only when the
+    /// run is over.
     pub(crate) async fn send(&self, event: AgentEvent) {
         let _ = self.events.send(event).await;
     }

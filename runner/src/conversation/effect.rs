@@ -1,4 +1,4 @@
-//! What a conversation decides, and why.
+//! Decisions of a conversation, and their reasons.
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::AgentSessionId;
@@ -7,12 +7,12 @@ use drawbridge_shared::protocol::RunRecord;
 use crate::agent::AgentCommand;
 use crate::host::message::MessageId;
 
-/// What the supervisor has to do, in this order.
+/// An action of the supervisor; actions are carried out in order.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Effect {
     /// Start the agent; with a session, go on with that conversation.
     Start(Option<AgentSessionId>),
-    /// Tell the running agent.
+    /// Send a command to the running agent.
     Command(AgentCommand),
     /// Stop the running agent: interrupt, end of input, TERM, KILL.
     Stop,
@@ -24,7 +24,7 @@ pub(crate) enum Effect {
     End(Exit),
 }
 
-/// Why the agent was told to stop.
+/// The reason to stop the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// A signal ends the run.
@@ -46,10 +46,10 @@ impl Stop {
     }
 }
 
-/// What the next process of the agent goes on with.
+/// The conversation that the agent's next process continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
-    /// The same conversation, with other settings.
+    /// The current conversation, with other settings.
     SameConversation,
     /// A new conversation.
     Clear,

@@ -3,8 +3,8 @@
 //! of events can be tested.
 //!
 //! Three rules hold at all times. A message is confirmed only after the agent
-//! has said that it has it. The agent's input is closed only when the agent owes
-//! nothing and no message waits. Every run ends with a record.
+//! has acknowledged it. The agent's input is closed only when the agent has
+//! nothing pending and no message waits. Every run ends with a record.
 
 mod effect;
 
@@ -22,7 +22,7 @@ use crate::host::message::{MessageId, UserMessage};
 const MAX_IN_FLIGHT: usize = 64;
 /// Bytes of text that may be with the agent and not yet confirmed.
 const MAX_IN_FLIGHT_BYTES: usize = 32 * 1024 * 1024;
-/// How often an agent that ends without taking its messages is started again.
+/// Most restarts of an agent that ends without taking its messages.
 const MAX_FRUITLESS_STARTS: u32 = 2;
 
 /// One conversation with one agent, whose process may be started several times.
@@ -48,16 +48,17 @@ pub(crate) struct Conversation {
 enum State {
     /// The agent runs and has work, or will find some in its input.
     Busy,
-    /// The agent runs and owes nothing.
+    /// The agent runs and has nothing pending.
     Idle,
     /// The agent's input is closed; it is about to end.
     Closing,
-    /// The agent was told to stop now; with `owed`, in the middle of its work.
+    /// The agent was asked to stop now; with `was_working`, in the middle of
+    /// its work.
     Stopping {
         why: Stop,
         was_working: bool,
     },
-    /// The agent ended by itself; the next message starts it again.
+    /// The agent ended on its own; the next message starts it again.
     NotRunning,
     Ended,
 }
@@ -85,7 +86,8 @@ impl Conversation {
         (conversation, effects)
     }
 
-    /// Whether a message can be handed over now. If not, it stays on disk.
+    /// Whether a message can be sent to the agent now. If not, it stays on
+    /// disk.
     pub(crate) fn accepts_messages(&self) -> bool {
         let bytes: usize = self
             .in_flight
@@ -98,7 +100,7 @@ impl Conversation {
             && bytes < MAX_IN_FLIGHT_BYTES
     }
 
-    /// The host sent a message. Call it only when there is room.
+    /// Handles a message of the host. Call it only when messages are accepted.
     pub(crate) fn message(&mut self, message: UserMessage) -> Vec<Effect> {
         if self.state == State::NotRunning {
             self.state = State::Busy;
@@ -127,7 +129,7 @@ impl Conversation {
         }
     }
 
-    /// The conversation is to be summarised, to make room.
+    /// Summarises the conversation, to shorten it.
     pub(crate) fn compact(&mut self, instructions: Option<String>) -> Vec<Effect> {
         let mut effects = vec![];
         match self.state {
@@ -140,7 +142,7 @@ impl Conversation {
         effects
     }
 
-    /// The agent's process is to be replaced once it owes nothing; messages
+    /// The agent's process is to be replaced once nothing is pending; messages
     /// that come meanwhile are for the next one.
     pub(crate) fn renew(&mut self, renewal: Renewal) -> Vec<Effect> {
         if self.renewal != Some(Renewal::Clear) {
@@ -165,14 +167,14 @@ impl Conversation {
         }
     }
 
-    /// The agent shows no sign of life and does not react to an interrupt.
+    /// The agent is silent and does not react to an interrupt.
     pub(crate) fn stuck(&mut self, failure: Failure) -> Vec<Effect> {
         let mut effects = vec![self.failure(failure)];
         effects.extend(self.stop(Stop::Stuck));
         effects
     }
 
-    /// Whether the agent owes something.
+    /// Whether the agent has something pending.
     pub(crate) fn is_working(&self) -> bool {
         self.state == State::Busy || !self.in_flight.is_empty()
     }
@@ -182,7 +184,7 @@ impl Conversation {
         self.state == State::Closing || self.is_working()
     }
 
-    /// The agent said something.
+    /// Handles an event of the agent.
     pub(crate) fn agent_event(&mut self, event: AgentEvent) -> Vec<Effect> {
         match event {
             AgentEvent::Session(id) => {
@@ -226,7 +228,8 @@ impl Conversation {
                 effects.extend(self.end(Exit::AgentFailed));
                 effects
             }
-            // Before `Idle` something was owed; a message not taken may explain it.
+            // Before `Idle` something was pending; a message not taken may
+            // explain it.
             (Ok(()), State::Busy) if self.in_flight.is_empty() => {
                 let failure = Failure::crash("the agent ended without an answer");
                 let mut effects = vec![self.failure(failure)];
@@ -275,12 +278,12 @@ impl Conversation {
             Outcome::Answer(text) => RunRecord::answer(text, self.session_text()),
             Outcome::Interrupted => {
                 match &mut self.state {
-                    // With this record, the end of a cancelled run is told.
+                    // With this record, the end of a cancelled run is reported.
                     State::Stopping {
                         why: Stop::Cancelled,
                         was_working,
                     } => *was_working = false,
-                    // The failure was told before.
+                    // The failure was reported before.
                     State::Stopping {
                         why: Stop::Stuck, ..
                     } => return vec![],
@@ -307,7 +310,7 @@ impl Conversation {
         vec![Effect::Command(AgentCommand::Close)]
     }
 
-    /// The agent's process has made room for the next one.
+    /// The agent's process has ended for the next one.
     fn renewed(&mut self) -> Vec<Effect> {
         self.state = State::NotRunning;
         match self.renewal.take() {
@@ -331,8 +334,8 @@ impl Conversation {
         effects
     }
 
-    /// The agent ended in order but did not take all messages: they are its
-    /// next process's.
+    /// The agent ended cleanly but did not take all messages: they go to its
+    /// next process.
     fn start_again(&mut self) -> Vec<Effect> {
         if self.fruitless_starts == MAX_FRUITLESS_STARTS {
             let failure = Failure::crash("the agent ends without taking its messages");

@@ -72,7 +72,8 @@ impl Archive {
         persist(file, &self.folder, &name).map(Some)
     }
 
-    /// Who says what in a line of the transcript, if it is part of the talk.
+    /// Speaker and text of a line of the transcript, if it is part of the
+    /// conversation.
     fn message(&self, line: &[u8]) -> Option<(&str, String)> {
         let entry: Value = json::from_slice_lossy(line).ok()?;
         let is_set = |name: &str| entry[name] == Value::Bool(true);
@@ -97,7 +98,7 @@ impl Archive {
     }
 }
 
-/// The conversation's title, from the index that some versions keep beside the
+/// The conversation's title, from the index that some versions keep next to the
 /// transcript.
 fn title(transcript: &Path, session: &str) -> Option<String> {
     const MAX_INDEX_BYTES: u64 = 16 * 1024 * 1024;
@@ -112,7 +113,7 @@ fn title(transcript: &Path, session: &str) -> Option<String> {
     (!title.is_empty()).then(|| title.to_owned())
 }
 
-/// A file name that says what the title says, as far as ASCII can.
+/// A file name from the title, in ASCII.
 fn slug(title: &str) -> String {
     let words = title
         .to_lowercase()

@@ -1,7 +1,8 @@
-//! A file that tells the host that the run is alive, and what it is doing.
+//! The heartbeat file, from which the host sees that the run is alive and what
+//! it does.
 //!
-//! Its time is the last sign of life, its content says which tool is in flight
-//! and for how long that may take.
+//! Its time is the last activity, its content says which tool is in flight and
+//! for how long that may take.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use drawbridge_shared::ipc::HEARTBEAT;
 use serde::Serialize;
 use tokio::time::Instant;
 
-/// How often it is written at most.
+/// Shortest interval between two writes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A tool that the agent is using.
@@ -62,7 +63,7 @@ impl Heartbeat {
         }
     }
 
-    /// The agent gave a sign of life.
+    /// The agent was active.
     pub(crate) fn beat(&mut self) {
         self.due = true;
     }

@@ -9,10 +9,10 @@ use drawbridge_shared::protocol::{MAX_INPUT_BYTES, RunInput};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// How long the host may take to write the document and close standard input.
+/// Longest time for the host to write the document and close standard input.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What comes before the prompt of a scheduled task, as NanoClaw has it.
+/// The prefix of a scheduled task's prompt, as in NanoClaw.
 const SCHEDULED: &str = "[SCHEDULED TASK - The following message was sent automatically and is \
                          not coming directly from the user or group.]\n\n";
 

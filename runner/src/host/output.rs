@@ -9,7 +9,7 @@ use drawbridge_shared::protocol::RunRecord;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// How long a host may leave a record unread.
+/// Longest time that a host may leave a record unread.
 const DEADLINE: Duration = Duration::from_secs(600);
 
 /// The host's end of the run.

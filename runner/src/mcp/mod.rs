@@ -1,9 +1,9 @@
 //! `agent-runner mcp`: the tools through which the agent reaches the host, as an
 //! MCP server on standard input and output.
 //!
-//! Names, parameters and files are NanoClaw's. What the agent is told is not:
-//! a request that the host has not confirmed is "queued", and where the host
-//! answers, the agent reads its answer. This is the only module that knows
+//! Names, parameters and files are NanoClaw's. The answers to the agent are
+//! not: a request that the host has not confirmed is "queued", and where the
+//! host answers, the agent reads its answer. This is the only module that knows
 //! `rmcp`.
 
 mod group_file;
@@ -33,7 +33,7 @@ use params::{
 };
 pub use schedule::ScheduleType;
 
-/// How long a user has to answer when the agent does not say.
+/// Time for a user to answer when the agent gives none.
 const DEFAULT_QUESTION_TIMEOUT: u64 = 300;
 /// Longest time a user may be given.
 const MAX_QUESTION_TIMEOUT: u64 = 24 * 60 * 60;
@@ -89,7 +89,7 @@ struct Server {
     is_main: bool,
 }
 
-/// What a tool says to the model: an answer, or why not.
+/// A tool's answer to the model, or the reason why there is none.
 type Reply = Result<String, String>;
 
 impl Server {
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// Sends a request; `done` is what the agent reads when the host accepts it
-    /// without a word of its own.
+    /// without a text of its own.
     async fn request(&self, request: AgentRequest, done: &str) -> Reply {
         match self.outbox.send(&request).await.map_err(unwritable)? {
             Delivery::Accepted(text) => Ok(text.unwrap_or_else(|| done.to_owned())),

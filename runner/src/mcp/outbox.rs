@@ -1,4 +1,4 @@
-//! Hands requests to the host, and reads back what the host says to them.
+//! Requests to the host, and its answers.
 
 use std::fs;
 use std::io::{self, Read};
@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use crate::host::watch::FolderWatch;
 
-/// How long a host that answers may take to accept or refuse a request.
+/// Longest time for a host that answers to accept or refuse a request.
 const ACCEPT_DEADLINE: Duration = Duration::from_secs(10);
-/// How often the answer is looked for when no file event comes.
+/// Interval of the poll for the answer when no file event comes.
 const POLL: Duration = Duration::from_millis(250);
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -27,12 +27,12 @@ pub(super) struct Outbox {
     ipc: PathBuf,
 }
 
-/// What became of a request.
+/// The fate of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// The host accepted it, perhaps with something to say.
     Accepted(Option<String>),
-    /// The host refused it, and says why.
+    /// The host refused it, with a reason.
     Refused(String),
     /// It is with the host, which has not answered.
     Queued,
@@ -48,12 +48,12 @@ impl Outbox {
         self.ipc.join(ANSWERS).is_dir()
     }
 
-    /// Hands a request over, and waits for acceptance if the host tells.
+    /// Sends a request, and waits for acceptance if the host answers requests.
     pub(super) async fn send(&self, request: &AgentRequest) -> io::Result<Delivery> {
         self.send_and_wait(request, ACCEPT_DEADLINE).await
     }
 
-    /// Hands a request over, and waits for an answer up to `deadline`.
+    /// Sends a request, and waits for an answer up to `deadline`.
     pub(super) async fn send_and_wait(
         &self,
         request: &AgentRequest,

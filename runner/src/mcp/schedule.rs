@@ -39,7 +39,7 @@ impl ScheduleType {
     /// Checks a value of this kind.
     ///
     /// # Errors
-    /// What is wrong with it, in words for the model.
+    /// The reason, described for the model.
     pub fn check(self, value: &str) -> Result<(), String> {
         match self {
             Self::Cron => check_cron(value),

@@ -1,6 +1,6 @@
-//! What the kernel tells about this process: identity, privileges, limits,
-//! mounts and interfaces. Files that are missing give empty answers, which the
-//! doctor reports as such.
+//! The kernel's view of this process: identity, privileges, limits, mounts and
+//! interfaces. Files that are missing give empty values, which the doctor
+//! reports as such.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub struct Identity {
     pub groups: Vec<u32>,
 }
 
-/// What keeps the process from gaining more rights.
+/// The barriers that keep the process from gaining more rights.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Isolation {
     /// Union of all five capability sets, as a bit mask.

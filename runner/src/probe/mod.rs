@@ -36,7 +36,7 @@ pub struct ProbeArgs {
     pub listen: Option<u16>,
 }
 
-/// What came of trying something that a sealed agent must not be able to do.
+/// The result of an action that a sealed agent must not be able to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Attempt {
@@ -96,7 +96,7 @@ pub struct Report {
     pub network: Network,
     /// Each thing that was tried, by name.
     pub attempts: BTreeMap<String, Attempt>,
-    /// How the proxy answered; absent when the input document names none.
+    /// The proxy's answers; absent when the input document names no proxy.
     pub proxy: Option<ProxyAnswer>,
     /// Names of environment variables whose value looks like a credential.
     pub credential_variables: Vec<String>,
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use drawbridge_shared::marker::{DEFAULT_MAX_RECORD_BYTES, ScanEvent, Scanner};
 
-    /// Without the ways out: tests send nothing beyond this machine.
+    /// Without the egress attempts: tests send nothing beyond this machine.
     fn report(args: &ProbeArgs, input: &str) -> Report {
         let mut out = Vec::new();
         probe(args, &[], input.as_bytes(), &mut out).unwrap();

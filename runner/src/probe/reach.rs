@@ -22,10 +22,10 @@ const METADATA: &str = "169.254.169.254:80";
 const OUTSIDE_V4: &str = "198.51.100.1:9";
 const OUTSIDE_V6: &str = "[2001:db8::1]:9";
 
-/// A way out of a container, by name.
+/// An attempt to get out of a container, by name.
 pub(super) type EgressAttempt = (&'static str, fn() -> Attempt);
 
-/// The ways out that every container has to keep shut.
+/// The attempts that have to fail in every container.
 pub(super) const EGRESS_ATTEMPTS: [EgressAttempt; 6] = [
     ("dns", dns),
     ("icmp", icmp),
@@ -35,7 +35,7 @@ pub(super) const EGRESS_ATTEMPTS: [EgressAttempt; 6] = [
     ("metadata", || dial(METADATA)),
 ];
 
-/// Tries all ways out and all further targets at the same time.
+/// Makes all attempts, at the egress and at further targets, at the same time.
 pub(super) fn attempts(
     egress_attempts: &[EgressAttempt],
     args: &ProbeArgs,

@@ -1,10 +1,10 @@
-//! Ties a process's life to its parent's, so that `kill -9` of a parent leaves
+//! Processes that die with their parent, so that `kill -9` of a parent leaves
 //! nothing behind.
 //!
 //! Linux sends the signal when the *thread* that started the process ends, so a
-//! parent has to start tied processes from its main thread or from one that
+//! parent has to start such processes from its main thread or from one that
 //! lives as long as it does. Other systems have no such signal; there the check
-//! is left out and the launcher's sweep finds what remains.
+//! is left out and the launcher's clean-up finds what remains.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -38,7 +38,7 @@ impl DeathSignal {
     }
 }
 
-/// What a process of the runner may not outlive.
+/// Arguments of a process that stops with its parent.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ParentArgs {
     /// Process id of the parent to stop with; without it the process stops on
@@ -64,7 +64,7 @@ pub(crate) struct DieWithParentArgs {
     pub(crate) program: Vec<OsString>,
 }
 
-/// Why a process could not be tied to its parent, or not be started.
+/// The failure to bind a process to its parent, or to start it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TieError {
     /// The parent ended first; there is nobody left to work for.
@@ -78,7 +78,7 @@ pub(crate) enum TieError {
     Exec {
         /// The program.
         program: OsString,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -101,8 +101,8 @@ fn parse_process_id(text: &str) -> Result<Pid, &'static str> {
     positive.and_then(Pid::from_raw).ok_or("not a process id")
 }
 
-/// The command that starts `program` tied to the calling process; arguments of
-/// the program are added by the caller.
+/// The command that starts `program` so that it dies with the calling process;
+/// arguments of the program are added by the caller.
 pub(crate) fn command(self_command: &SelfCommand, signal: DeathSignal, program: &OsStr) -> Command {
     let mut command = self_command.command("tied");
     command.args(["--signal", signal.name(), "--parent"]);
@@ -159,8 +159,9 @@ fn prepare(args: &DieWithParentArgs) -> Result<(), TieError> {
     Ok(())
 }
 
-/// What `run` and `supervise` do before anything else: they close themselves to
-/// inspection and, when asked to, tie themselves to their parent.
+/// Protects a process of the runner: closes it to inspection and, when asked
+/// to, makes it die with its parent. `run` and `supervise` do this before
+/// anything else.
 ///
 /// # Errors
 /// The parent is already gone, or the system refused.

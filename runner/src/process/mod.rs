@@ -1,4 +1,4 @@
-//! Processes: children that speak lines, a life that ends with the parent's, and
+//! Processes: children that speak lines, the end together with the parent, and
 //! the reaper at the top of a container.
 
 pub(crate) mod child;

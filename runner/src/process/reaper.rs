@@ -1,4 +1,4 @@
-//! The outer process, `agent-runner run`: PID 1 of a container, or the child
+//! The init process, `agent-runner run`: PID 1 of a container, or the child
 //! subreaper of a local run.
 //!
 //! It starts `supervise` with its own standard input, output and error, lets go
@@ -22,21 +22,21 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::process::die_with_parent::{self, DeathSignal, ParentArgs};
 use crate::self_command::SelfCommand;
 
-/// How long `supervise` has, after the first signal to stop, to end its agent
-/// and write its last record. `docker stop` gives ten seconds in all.
+/// Time for `supervise`, after the first signal to stop, to end its agent and
+/// write its last record. `docker stop` gives ten seconds in all.
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(8);
-/// How long `supervise` may take to begin to listen for signals. Until then one
-/// would end it before it could write a record.
+/// Longest time for `supervise` to begin to listen for signals. Until then a
+/// signal would end it before it could write a record.
 const LISTEN_GRACE: Duration = Duration::from_secs(2);
-/// How often it is looked whether it listens.
+/// Interval of the checks whether it listens.
 const LISTEN_INTERVAL: Duration = Duration::from_millis(2);
-/// How long killed processes have to disappear before they are given up.
+/// Longest time for killed processes to disappear before they are given up.
 const KILL_BOUND: Duration = Duration::from_secs(1);
-/// How often the list of what is left is read again while it is being cleared;
-/// the end of a process wakes the reader sooner.
+/// Interval at which the list of remaining processes is read again while they
+/// are being removed; the end of a process wakes the reader sooner.
 const CLEAR_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a shell says of a process that was killed.
+/// A shell's exit code for a process that was killed.
 const KILLED: Exit = Exit::Child(128 + 9);
 
 /// `agent-runner run`: starts `supervise`, waits for its end, clears away all it
@@ -112,8 +112,8 @@ async fn watch(supervise: Pid, signals: &mut Signals) -> Option<Exit> {
     }
 }
 
-/// Waits until `supervise` listens for the signal that is held for it, though
-/// not for ever. Without one it waits for ever.
+/// Waits until `supervise` listens for the signal that is held for it, for a
+/// bounded time. Without one it waits indefinitely.
 async fn until_listening(supervise: Pid, held: Option<(Signal, Instant)>) -> Signal {
     let Some((signal, latest)) = held else {
         return std::future::pending().await;
@@ -141,7 +141,7 @@ fn listens(pid: Pid, signal: Signal) -> bool {
     status.lines().any(has_it)
 }
 
-/// What follows when a deadline passes.
+/// The step that a passed deadline leads to.
 #[derive(Clone, Copy)]
 enum Escalation {
     Kill,
@@ -233,7 +233,7 @@ fn send(pid: Pid, signal: Signal) {
     }
 }
 
-/// How `supervise` has ended, given the last signal it was sent.
+/// The exit code for the end of `supervise`, given the last signal it was sent.
 fn end_of(status: WaitStatus, sent: Option<Signal>) -> Exit {
     let signal = status.terminating_signal();
     // It handles the signals that it is sent, unless it took too long to begin.
@@ -272,7 +272,7 @@ fn release_stdio() -> io::Result<()> {
     Ok(())
 }
 
-/// What a signal means to the outer process.
+/// The meaning of a signal to the init process.
 enum Wake {
     /// A child ended, this process's own or an orphan.
     ChildEnded,
@@ -280,7 +280,7 @@ enum Wake {
     Stop(Signal),
 }
 
-/// The signals that the outer process acts on.
+/// The signals that the init process acts on.
 struct Signals {
     child: unix::Signal,
     terminate: unix::Signal,

@@ -35,8 +35,8 @@ use records::Records;
 use setup::{Beginning, Setup};
 use watchdog::{Alarm, Watchdog};
 
-/// How long a stopped agent may take to end; less than what the outer process
-/// grants us.
+/// Longest time for a stopped agent to end; less than the init process grants
+/// us.
 const STOP_DEADLINE: Duration = Duration::from_secs(6);
 
 /// `agent-runner supervise`.
@@ -154,14 +154,14 @@ struct Supervisor {
     conversation: Conversation,
     spec: AgentSpec,
     agent: Option<Agent>,
-    /// What to tell the agent when it has room.
+    /// Commands that wait until the agent accepts them.
     outbox: VecDeque<AgentCommand>,
     signals: Signals,
     watchdog: Watchdog,
     heartbeat: Heartbeat,
     /// The host has asked for the end.
     close_seen: bool,
-    /// When to give up on an agent that was told to stop.
+    /// When to give up on an agent that was asked to stop.
     stop_deadline: Option<Instant>,
     _relay: Option<Relay>,
 }
@@ -318,7 +318,7 @@ impl Supervisor {
                 self.records.notice(text);
                 vec![]
             }
-            // A message is not a request; the inbox tells them apart.
+            // A message is not a request; the inbox separates them.
             HostMessage::Message { .. } => vec![],
         }
     }
@@ -376,7 +376,7 @@ async fn next_event(agent: &mut Option<Agent>) -> Option<AgentEvent> {
     agent.as_mut()?.events.recv().await
 }
 
-/// Passes the first waiting command on as soon as the agent has room for it.
+/// Passes the first waiting command on as soon as the agent accepts it.
 async fn send_next(commands: Option<Sender<AgentCommand>>, outbox: &mut VecDeque<AgentCommand>) {
     let Some(commands) = commands else { return };
     match commands.reserve().await {
@@ -390,7 +390,7 @@ async fn send_next(commands: Option<Sender<AgentCommand>>, outbox: &mut VecDeque
     }
 }
 
-/// Waits for a deadline; without one, for ever.
+/// Waits for a deadline; without one, indefinitely.
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,

@@ -1,5 +1,5 @@
 //! Records, with what only the supervisor knows: who the agent is, how long the
-//! turn took, and what a person should know beside the answer.
+//! turn took, and notices for a person in addition to the answer.
 
 use std::io;
 
@@ -20,7 +20,7 @@ pub(super) struct Records {
     agent_version: Option<String>,
     /// Whether the host wants progress records.
     progress: bool,
-    /// Whether the host was told that an agent starts.
+    /// Whether the start of an agent was reported to the host.
     has_begun: bool,
     turn_began: Option<Instant>,
     notice: Option<String>,
@@ -56,7 +56,7 @@ impl Records {
         }
     }
 
-    /// Adds to what the next record says beside the answer.
+    /// Adds a notice to the next record.
     pub(super) fn notice(&mut self, text: String) {
         tracing::warn!("{text}");
         match &mut self.notice {
@@ -68,7 +68,7 @@ impl Records {
         }
     }
 
-    /// Takes note of an event, and says what of it is progress.
+    /// Remembers what records need of an event; returns its progress report.
     pub(super) fn observe(&mut self, event: &AgentEvent) -> Option<ProgressReport> {
         match event {
             AgentEvent::Busy => self.turn_began = Some(Instant::now()),

@@ -32,11 +32,11 @@ pub(crate) struct Setup {
     /// The first turn, before waiting messages are joined to it.
     pub(crate) prompt: String,
     pub(crate) resume: Option<AgentSessionId>,
-    /// What a person should know beside the first answer.
+    /// A notice for a person, sent with the first answer.
     pub(crate) notice: Option<String>,
     pub(crate) progress: bool,
     pub(crate) stuck_after: Duration,
-    /// Sealed mode's way out; it ends with the run.
+    /// Sealed mode's egress; it ends with the run.
     pub(crate) relay: Option<Relay>,
 }
 
@@ -133,7 +133,7 @@ fn agent_options(options: RunOptions) -> anyhow::Result<AgentOptions> {
     Ok(AgentOptions::new(kind))
 }
 
-/// How the agent gets to the proxy; in sealed mode through a relay of our own.
+/// The agent's access to the proxy; in sealed mode through a relay of our own.
 async fn reach_proxy(options: &RunOptions) -> anyhow::Result<(Option<ModelAccess>, Option<Relay>)> {
     let Some(access) = &options.proxy else {
         return Ok((None, None));
@@ -156,7 +156,7 @@ async fn reach_proxy(options: &RunOptions) -> anyhow::Result<(Option<ModelAccess
 }
 
 /// The conversation to go on with. One whose id cannot be one is not resumed,
-/// and that is said.
+/// and a notice says so.
 fn session(id: Option<&str>) -> (Option<AgentSessionId>, Option<String>) {
     match id.filter(|id| !id.is_empty()).map(str::parse) {
         None => (None, None),

@@ -1,4 +1,4 @@
-//! Notices an agent that shows no sign of life.
+//! Detection of a silent agent.
 //!
 //! No IO and no clock in here: the supervisor passes the time in.
 
@@ -10,20 +10,20 @@ use tokio::time::Instant;
 use crate::agent::{Activity, AgentEvent};
 use crate::host::heartbeat::ToolInFlight;
 
-/// How long an agent may be silent; NanoClaw's limit.
+/// Longest silence of an agent; NanoClaw's limit.
 pub(crate) const USUAL_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Longest silence, whatever the run's document or a tool call says: the model
 /// chooses a tool's limit, and must not switch the watchdog off with it.
 const LONGEST_SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
-/// What a tool may take beyond its own limit, to be ended and reported.
+/// Time beyond a tool's own limit, for it to be ended and reported.
 const TOOL_MARGIN: Duration = Duration::from_secs(60);
-/// How long an interrupted turn may take to end.
+/// Longest time for an interrupted turn to end.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(30);
 /// Tools whose start was seen and whose end was not, beyond which the oldest
 /// knowledge is dropped: the agent does not report ends.
 const MAX_TOOLS: usize = 1000;
 
-/// What to do about a silent agent.
+/// The reaction to a silent agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alarm {
     /// Interrupt the turn.
@@ -56,7 +56,7 @@ impl Watchdog {
         *self = Self::new(self.limit, now);
     }
 
-    /// The agent gave a sign of life, or has just been given work.
+    /// The agent was active, or has just been given work.
     pub(crate) fn sign_of_life(&mut self, now: Instant) {
         self.last_sign = now;
     }
@@ -113,7 +113,7 @@ impl Watchdog {
         Alarm::Interrupt
     }
 
-    /// What the agent was last seen doing, for the failure's text.
+    /// The agent's last known action, for the failure's text.
     pub(crate) fn describe(&self, now: Instant) -> String {
         let silence = now.saturating_duration_since(self.last_sign).as_secs();
         match self.tool_in_flight() {

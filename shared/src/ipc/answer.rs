@@ -1,4 +1,4 @@
-//! What a host says to an agent's request.
+//! A host's answer to an agent's request.
 
 use serde::{Deserialize, Serialize};
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// One file in `input/`.
 ///
 /// `message` is NanoClaw's, the others are ours. A type that is not known here
-/// is set aside, not lost.
+/// is quarantined, not lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum HostMessage {
@@ -30,9 +30,9 @@ pub enum HostMessage {
         /// The model, in the agent's own words.
         model: String,
     },
-    /// The conversation is summarised to make room.
+    /// The conversation is summarised to shorten it.
     Compact {
-        /// What the summary should keep.
+        /// Parts that the summary should keep.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         instructions: Option<String>,
     },

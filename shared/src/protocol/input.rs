@@ -1,4 +1,4 @@
-//! What the host writes to the runner's standard input.
+//! The document that the host writes to the runner's standard input.
 
 use std::path::PathBuf;
 
@@ -35,12 +35,12 @@ pub struct RunInput {
     /// Shell gate of a scheduled task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
-    /// What our launcher adds.
+    /// Our launcher's additions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawbridge: Option<RunOptions>,
 }
 
-/// What our launcher tells our runner beyond NanoClaw's fields.
+/// Options of our launcher for our runner, beyond NanoClaw's fields.
 ///
 /// An unknown field here is an error: launcher and runner are then of versions
 /// that do not fit, and an option that is silently ignored could be a limit.
@@ -56,7 +56,7 @@ pub struct RunOptions {
     /// The agent to drive and its settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentOptions>,
-    /// How to reach the credential proxy, and as whom.
+    /// Address and token for the credential proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxyAccess>,
     /// Folders to use instead of the container's fixed paths; the host runtime
@@ -68,17 +68,17 @@ pub struct RunOptions {
     /// [`RecordKind::Progress`]: super::RecordKind::Progress
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub progress: bool,
-    /// Seconds without a sign of life after which a working agent counts as
-    /// stuck. A tool in flight that has a longer limit of its own extends it.
+    /// Seconds without activity after which a working agent counts as stuck. A
+    /// tool in flight that has a longer limit of its own extends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stuck_after_seconds: Option<u64>,
-    /// What to do about old and large transcripts; nothing when absent.
+    /// Limits on old and large transcripts; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcripts: Option<TranscriptLimits>,
-    /// Folders the agent may use beside those of [`RunPaths::extra`].
+    /// Folders the agent may use in addition to those of [`RunPaths::extra`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_folders: Vec<PathBuf>,
-    /// What has to be found at some paths before the agent is started. The host
+    /// Files that must be at some paths before the agent is started. The host
     /// has checked these files by name, and a name can be given to another file
     /// before it is mounted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -105,7 +105,7 @@ pub struct TranscriptLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age_days: Option<u32>,
     /// A conversation whose transcript is larger, in bytes, is archived and
-    /// begun anew instead of resumed.
+    /// started anew instead of resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
 }
@@ -126,7 +126,7 @@ pub struct AgentOptions {
     /// Most model calls within one turn of the `builtin` agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_turns: Option<u32>,
-    /// How hard the model is to think, in the agent's own words.
+    /// The model's reasoning effort, in the agent's own terms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effort: Option<String>,
     /// Tools the agent may use: the usual list when absent, none when empty.
@@ -200,7 +200,7 @@ impl AgentKind {
     }
 }
 
-/// How the agent reaches the credential proxy.
+/// The agent's access to the credential proxy.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProxyAccess {

@@ -1,4 +1,4 @@
-//! What the runner writes to its standard output.
+//! Records that the runner writes to its standard output.
 
 use std::path::PathBuf;
 
@@ -20,10 +20,10 @@ pub struct RunRecord {
     /// Conversation to resume next time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_session_id: Option<String>,
-    /// What failed; only with [`RecordStatus::Error`].
+    /// The failure; only with [`RecordStatus::Error`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What NanoClaw's records do not say.
+    /// Fields beyond NanoClaw's records.
     #[serde(flatten)]
     pub details: RecordDetails,
 }
@@ -33,13 +33,13 @@ pub struct RunRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RecordDetails {
-    /// What the record is about.
+    /// The kind of record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<RecordKind>,
-    /// What kind of failure it reports.
+    /// The kind of failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_kind: Option<ErrorKind>,
-    /// How long the model API wants to be left alone, in milliseconds.
+    /// The pause that the model API asks for, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// Tokens used by the turn.
@@ -51,7 +51,7 @@ pub struct RecordDetails {
     /// Model calls of the turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turns: Option<u32>,
-    /// How long the turn took, in milliseconds.
+    /// Duration of the turn, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
     /// The agent.
@@ -60,20 +60,20 @@ pub struct RecordDetails {
     /// The agent's version, as it reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_version: Option<String>,
-    /// What a person should know beside the answer, for example that the
+    /// A notice for a person in addition to the answer, for example that the
     /// earlier conversation is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
-    /// Copies of the files that the answer hands out, on the launcher's machine.
-    /// The launcher sets it; what a runner says here counts for nothing.
+    /// Copies of the files that the answer names, on the launcher's machine.
+    /// The launcher sets it; a runner's value here is ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<PathBuf>,
-    /// What happened; only with [`RecordKind::Progress`].
+    /// The event; only with [`RecordKind::Progress`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
 
-/// What a record is about.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordKind {
@@ -106,9 +106,9 @@ pub enum Progress {
     Started,
     /// The conversation has its id; the record holds it.
     Session,
-    /// The agent said something.
+    /// Text of the agent.
     Text {
-        /// What it said; long texts are cut.
+        /// The text; long texts are cut.
         text: String,
     },
     /// The agent began to use a tool.
@@ -125,7 +125,7 @@ pub enum Progress {
     },
     /// A model call failed and is tried again.
     Retry {
-        /// What failed.
+        /// The error of the failed call.
         error: String,
     },
     /// The conversation is being compacted.
@@ -142,7 +142,7 @@ pub enum RecordStatus {
     Error,
 }
 
-/// What kind of failure an error record reports.
+/// The kind of failure of an error record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {

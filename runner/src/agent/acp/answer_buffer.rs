@@ -1,13 +1,13 @@
-//! What an agent says in a turn, message by message. No IO.
+//! The text of an agent's turn, message by message. No IO.
 
-/// What the agent has said since its last tool.
+/// The messages since the agent's last tool.
 #[derive(Debug, Default)]
 pub(super) struct AnswerBuffer {
     /// Each message's id, where the agent names it, and text; oldest first.
     messages: Vec<(Option<String>, String)>,
     /// Messages that are no answer; more of them may come.
     excluded: Vec<String>,
-    /// What it said before that tool.
+    /// The text before that tool.
     earlier: Option<String>,
 }
 
@@ -26,7 +26,7 @@ impl AnswerBuffer {
         }
     }
 
-    /// Forgets what was said of a message so far; it is said again.
+    /// Drops the text of a message so far; it is sent again.
     pub(super) fn retract(&mut self, message: &str) {
         self.messages
             .retain(|(id, _)| id.as_deref() != Some(message));
@@ -43,7 +43,7 @@ impl AnswerBuffer {
         is_new
     }
 
-    /// A tool begins: what was said before it, if anything.
+    /// Marks the start of a tool; returns the text before it, if any.
     pub(super) fn begin_tool(&mut self) -> Option<String> {
         let text = self.join()?;
         *self = Self {
@@ -53,7 +53,7 @@ impl AnswerBuffer {
         Some(text)
     }
 
-    /// What the agent answers: all since its last tool, or what it said before.
+    /// The answer: all text since the last tool, or the text before it.
     pub(super) fn into_answer(self) -> Option<String> {
         self.join().or(self.earlier)
     }

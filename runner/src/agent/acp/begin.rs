@@ -11,9 +11,9 @@ use crate::agent::host_tools::HostTools;
 use crate::agent::rpc::{Incoming, Peer, RpcError};
 use crate::agent::types::{AgentEvent, AgentLink, AgentSpec, Failure};
 
-/// How long each step may take; opencode needs five seconds to start.
+/// Longest time for each step; opencode needs five seconds to start.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// How long an agent must be silent before its old conversation counts as told.
+/// Silence after which an agent has replayed its old conversation.
 const HISTORY_SILENCE: Duration = Duration::from_millis(250);
 /// Longest time that telling it may take.
 const HISTORY_DEADLINE: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ pub(super) const AUTH_REQUIRED: i64 = -32000;
 /// An open conversation.
 pub(super) struct Begun {
     pub(super) session: String,
-    /// What the first prompt begins with.
+    /// Text that the first prompt begins with.
     pub(super) instructions: Option<String>,
 }
 
@@ -114,7 +114,7 @@ async fn resume(
     }
 }
 
-/// Lets the old conversation pass unheard, which `session/load` tells again.
+/// Ignores the old conversation, which `session/load` replays.
 ///
 /// Gemini CLI goes on telling it after its answer, and the protocol has no mark
 /// for the end, so silence has to do.

@@ -1,4 +1,4 @@
-//! What Gemini CLI needs of its home before it starts.
+//! Settings that Gemini CLI needs in its home before it starts.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::agent::types::{AgentSpec, Failure};
 
-/// Gemini CLI takes these settings from a file only. This one stands beside the
-/// user's own and wins over them.
+/// Gemini CLI takes these settings from a file only. This one stands next to
+/// the user's own and wins over them.
 pub(super) fn write_settings(spec: &AgentSpec) -> Result<OsString, Failure> {
     let folder = spec.home.join(".drawbridge");
     let path = folder.join("gemini-settings.json");
@@ -34,8 +34,8 @@ pub(super) fn write_settings(spec: &AgentSpec) -> Result<OsString, Failure> {
 ///
 /// Gemini CLI 0.61 names the file by the minute and the id's beginning, and
 /// begins a new one before it reads the old one. In the minute that the session
-/// was begun in, both are the same file. Under another name the old one is still
-/// found, because it is looked for by its content.
+/// was started in, both are the same file. Under another name the old one is
+/// still found, because it is looked for by its content.
 pub(super) fn protect_session(home: &Path, id: &AgentSessionId) {
     if let Err(error) = rename_session(home, id) {
         tracing::warn!("conversation {id} may be lost when it is resumed: {error}");
@@ -94,7 +94,7 @@ mod tests {
         write("session-2026-11-20T10-00-01234567.jsonl");
         write("session-2026-11-20T10-00-76543210.jsonl");
         protect_session(home.path(), &id);
-        // What a resumed run begins beside it.
+        // A file that a resumed run begins next to it.
         write("session-2026-11-20T10-01-01234567.jsonl");
         protect_session(home.path(), &id);
         let mut names: Vec<_> = fs::read_dir(&chats)

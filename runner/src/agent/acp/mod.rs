@@ -27,17 +27,19 @@ use opencode::{ModelCall, ModelCalls};
 use profile::Profile;
 use prompt::Prompt;
 
-/// How long a cancelled turn may take to end when the run is stopped.
+/// Longest time for a cancelled turn to end when the run is stopped.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
-/// How long a cancelled turn may take to end when the conversation goes on. Then
-/// the agent is ended: opencode is deaf while it tries a model call again.
+/// Longest time for a cancelled turn to end when the conversation goes on. Then
+/// the agent is ended: opencode does not respond while it tries a model call
+/// again.
 const UNRESPONSIVE_AFTER: Duration = Duration::from_secs(10);
-/// The same for a turn that is cancelled because it gets nowhere.
+/// Longest time for a turn to end that is cancelled because it makes no
+/// progress.
 const GIVE_UP_GRACE: Duration = Duration::from_secs(3);
-/// How long what is told beside the protocol may come after the turn's end.
+/// Longest time after the turn's end for events outside the protocol.
 const IDLE_GRACE: Duration = Duration::from_secs(2);
 
-/// Drives the agent until its input is closed or it is told to stop.
+/// Drives the agent until its input is closed or it is asked to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
     let profile = Profile::new(&spec)?;
     let mut peer = Peer::start(&spec.self_command, &profile.child, true)?;
@@ -68,7 +70,8 @@ pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Fa
     acp.run(&mut link).await
 }
 
-/// Opens the conversation, and the way the agent tells more about it.
+/// Opens the conversation, and the connection on which the agent reports more
+/// about it.
 async fn open(
     peer: &mut Peer,
     profile: &Profile,
@@ -94,7 +97,7 @@ struct Acp {
     peer: Peer,
     profile: Profile,
     begun: Begun,
-    /// What becomes of its model calls, where it tells that.
+    /// Events about its model calls, where it reports them.
     calls: Option<ModelCalls>,
     /// Messages for the next prompt, oldest first.
     waiting: VecDeque<UserMessage>,
@@ -153,8 +156,8 @@ impl Acp {
         Err(Failure::crash(text))
     }
 
-    /// Ends a cancelled turn that the agent has not ended. False if the agent may
-    /// not have read its messages; they are still owed.
+    /// Ends a cancelled turn that the agent has not ended. False if the agent
+    /// may not have read its messages; they are still unacknowledged.
     async fn abandon(&mut self, link: &AgentLink) -> bool {
         if let Some(prompt) = self.prompt.take_if(|prompt| prompt.is_acknowledged()) {
             let (end, messages) = prompt.abandon();
@@ -245,8 +248,8 @@ impl Acp {
         self.end_turn(end, received, link).await;
     }
 
-    /// What became of a turn's model calls comes another way than its end, and
-    /// mostly earlier.
+    /// Receives the remaining events about the turn's model calls. They come on
+    /// another connection than the turn's end, and mostly earlier.
     async fn receive_model_calls(&mut self, prompt: &mut Prompt) {
         let all = async {
             while !prompt.is_idle() {
@@ -272,7 +275,7 @@ impl Acp {
         if self.prompt.is_none() && report.status.success() {
             return Ok(());
         }
-        // It was told to stop, and has; the next message starts it again.
+        // It was asked to stop, and has; the next message starts it again.
         let is_cancelled = |prompt: &Prompt| prompt.cancelled_at().is_some();
         if self.prompt.as_ref().is_some_and(is_cancelled) && self.abandon(link).await {
             return Ok(());
@@ -296,7 +299,7 @@ impl Acp {
         self.end(link).await
     }
 
-    /// Ends the agent's process. What it says on its way out counts: the end of
+    /// Ends the agent's process. Its output until the exit counts: the end of
     /// the turn.
     async fn end(&mut self, link: &AgentLink) -> Result<(), Failure> {
         let mut stopping = self.peer.begin_stop(self.profile.stop);
@@ -309,7 +312,8 @@ impl Acp {
     }
 }
 
-/// What becomes of the next model call; never, where the agent does not tell.
+/// The next event about a model call; pending forever where the agent reports
+/// none.
 async fn next_call(calls: &mut Option<ModelCalls>) -> ModelCall {
     if let Some(open) = calls {
         if let Some(call) = open.next().await {
@@ -320,8 +324,8 @@ async fn next_call(calls: &mut Option<ModelCalls>) -> ModelCall {
     std::future::pending().await
 }
 
-/// When an agent counts as deaf that was told to stop. One that tries a call
-/// again and again gets little time for it.
+/// The time when an agent that was asked to stop counts as unresponsive. One
+/// that retries a call again and again gets little time.
 fn unresponsive_at(prompt: &Prompt) -> Option<Instant> {
     let patience = if prompt.is_given_up() {
         GIVE_UP_GRACE

@@ -1,4 +1,5 @@
-//! How each known ACP agent is started, kept to the proxy, and ended.
+//! Profiles of the known ACP agents: their start, their access to the proxy,
+//! their end.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -37,11 +38,11 @@ const STOP_BY_SIGNAL: StopLadder = StopLadder {
 /// A known way to drive an agent.
 pub(super) struct Profile {
     pub(super) child: ChildSpec,
-    /// How it ends when the conversation is over.
+    /// The stop at the end of the conversation.
     pub(super) close: StopLadder,
-    /// How it ends when the run is stopped.
+    /// The stop at the end of a stopped run.
     pub(super) stop: StopLadder,
-    /// Where it tells what its protocol leaves out.
+    /// The server that reports what its protocol leaves out.
     pub(super) server: Option<Server>,
 }
 

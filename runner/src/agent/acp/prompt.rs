@@ -14,8 +14,8 @@ use crate::agent::rpc::RpcError;
 use crate::agent::types::{Activity, Failure, Outcome, TurnEnd};
 use crate::host::message::UserMessage;
 
-/// Answers that may break off one after another: opencode asks for each again at
-/// once and without end.
+/// Answers that may break off one after another: opencode asks for each again
+/// at once, indefinitely.
 const MAX_BROKEN: usize = 10;
 /// Calls that may not fit in a row: opencode sums the conversation up after each
 /// and goes on, also when that does not help.
@@ -31,7 +31,7 @@ pub(super) struct Prompt {
     pub(super) request: u64,
     messages: Vec<UserMessage>,
     answer: AnswerBuffer,
-    /// The message that the model answers with, where the agent tells it.
+    /// The message that the model answers with, where the agent reports it.
     answering: Option<String>,
     retry: Retry,
     /// Messages that broke off since the last tool.
@@ -43,11 +43,12 @@ pub(super) struct Prompt {
     is_idle: bool,
     /// Whether the agent has shown that it works on it.
     is_acknowledged: bool,
-    /// Why the turn has failed, when the agent told it beside its protocol.
+    /// The cause of the failed turn, when the agent reported it outside its
+    /// protocol.
     cause: Option<Failure>,
-    /// Why the agent was told to stop, when that was our choice.
+    /// The reason to stop the agent, when that was our choice.
     given_up: Option<Failure>,
-    /// When the agent was first told to stop.
+    /// When the agent was first asked to stop.
     cancelled_at: Option<Instant>,
 }
 
@@ -79,7 +80,7 @@ impl Prompt {
         }
     }
 
-    /// Notes that the agent was told to stop.
+    /// Remembers that the agent was asked to stop.
     pub(super) fn cancel(&mut self) {
         self.cancelled_at.get_or_insert_with(Instant::now);
     }
@@ -88,12 +89,13 @@ impl Prompt {
         self.cancelled_at
     }
 
-    /// Whether it is of no use to go on with it.
+    /// Whether the turn makes no progress and is given up.
     pub(super) const fn is_given_up(&self) -> bool {
         self.given_up.is_some()
     }
 
-    /// Whether the agent has told, beside its protocol, that the turn has ended.
+    /// Whether the agent has reported, outside its protocol, that the turn has
+    /// ended.
     pub(super) const fn is_idle(&self) -> bool {
         self.is_idle
     }
@@ -110,7 +112,8 @@ impl Prompt {
         (TurnEnd::from(outcome), self.messages)
     }
 
-    /// Takes what became of a model call: what the supervisor is to be told.
+    /// Handles an event about a model call; returns the activity for the
+    /// supervisor.
     pub(super) fn model_call(&mut self, call: ModelCall) -> Option<Activity> {
         // An end may be that of the turn before.
         self.is_acknowledged |= call != ModelCall::Idle;
@@ -168,7 +171,7 @@ impl Prompt {
         self.cause = None;
         if self.retry == Retry::Planned {
             self.retry = Retry::Begun;
-            // What the failed try has said comes again, in the same message.
+            // The text of the failed try comes again, in the same message.
             if let Some(message) = &self.answering {
                 self.answer.retract(message);
             }
@@ -209,7 +212,7 @@ impl Prompt {
         }
     }
 
-    /// Takes a `session/update`: what the supervisor is to be told.
+    /// Handles a `session/update`; returns the activities for the supervisor.
     pub(super) fn update(&mut self, update: &Value) -> Vec<Activity> {
         let text = |key: &str| update[key].as_str().unwrap_or_default().to_owned();
         let kind = update["sessionUpdate"].as_str().unwrap_or_default();
@@ -260,8 +263,8 @@ impl Prompt {
             Ok(answer) => {
                 let spoken = self.answer.into_answer();
                 let usage = usage(&answer);
-                // opencode calls it an ordinary end when it was stopped while it
-                // tried a model call again; what it says then is from calls that
+                // opencode calls it an ordinary end when it was stopped while
+                // it tried a model call again; its text is then from calls that
                 // broke off.
                 let is_broken_off =
                     spoken.is_none() || usage.is_some_and(|usage| usage.output_tokens == 0);

@@ -1,4 +1,4 @@
-//! What the supervisor says while the agent works.
+//! Commands that arrive while the agent works.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -85,7 +85,7 @@ impl Mailbox {
         false
     }
 
-    /// What waits, oldest first.
+    /// The waiting messages, oldest first.
     pub(super) fn take(&mut self) -> Vec<UserMessage> {
         self.waiting.drain(..).collect()
     }
@@ -94,8 +94,8 @@ impl Mailbox {
         self.waiting.is_empty()
     }
 
-    /// Whether the agent is to end now: it was told to, or the supervisor is gone
-    /// without having closed the conversation.
+    /// Whether the agent is to end now: it was asked to, or the supervisor is
+    /// gone without having closed the conversation.
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_cancelled() || (self.gone && !self.closed)
     }

@@ -30,12 +30,12 @@ use shell::Shell;
 
 /// Most model calls in one turn when the run's document does not say.
 const MAX_CALLS: u32 = 100;
-/// How long to wait for a conversation that another run holds.
+/// Longest wait for a conversation that another run holds.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Pause between two looks at it; a file lock has no event.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Drives the agent until its input is closed or it is told to stop.
+/// Drives the agent until its input is closed or it is asked to stop.
 pub(super) async fn drive(spec: AgentSpec, link: AgentLink) -> Result<(), Failure> {
     let client = Client::new(&spec)?;
     let events = Events(link.events);
@@ -65,7 +65,7 @@ pub(super) async fn drive(spec: AgentSpec, link: AgentLink) -> Result<(), Failur
     Ok(())
 }
 
-/// Resumes the conversation, or begins a new one and says so.
+/// Resumes the conversation, or starts a new one and reports it.
 async fn open_session(spec: &AgentSpec, events: &Events) -> Result<Session, Failure> {
     if let Some(id) = &spec.resume {
         match resume(&spec.home, id).await {
@@ -242,7 +242,7 @@ impl Builtin {
     }
 }
 
-/// What to say about a reply without tools that did not end by itself.
+/// The warning about, or the failure of, a reply that was cut short.
 fn check_ending(reply: &Reply) -> Result<Option<String>, Failure> {
     match reply.stop_reason.as_deref() {
         Some("max_tokens") => Ok(Some("the answer was cut at the output limit".to_owned())),

@@ -18,7 +18,7 @@ pub(super) struct Acks {
     turn_is_open: bool,
     /// Turns that have ended since all messages were confirmed.
     ended_turns: usize,
-    /// This version reports the life of messages.
+    /// Whether this version reports the lifecycle of messages.
     reports: bool,
 }
 
@@ -66,8 +66,8 @@ impl Acks {
         !self.reports && !self.unconfirmed.is_empty()
     }
 
-    /// It has been silent for a while. A version that does not report the life
-    /// of messages has worked off all of them then.
+    /// It has been silent for a while. A version that does not report the
+    /// lifecycle of messages has worked off all of them then.
     pub(super) fn silent(&mut self) -> Vec<MessageId> {
         self.turn_is_open = false;
         if self.reports {
@@ -77,14 +77,14 @@ impl Acks {
         }
     }
 
-    /// Whether a turn runs, as far as its begin and its result tell.
+    /// Whether a turn runs, as far as its begin and its result show.
     pub(super) const fn turn_is_open(&self) -> bool {
         self.turn_is_open
     }
 
-    /// The process has ended in order. A turn that was not ended has left nothing
-    /// in the transcript. Where nothing is reported a turn for each message is
-    /// the proof; without it the next process gets them all.
+    /// The process has ended cleanly. A turn that was not ended has left
+    /// nothing in the transcript. Where nothing is reported a turn for each
+    /// message is the proof; without it the next process gets them all.
     pub(super) fn ended_well(&mut self) -> Vec<MessageId> {
         if self.turn_is_open {
             return vec![];
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(acks.lifecycle(first, "completed"), [first]);
     }
 
-    /// Folded and said to be completed, but the turn was left.
+    /// Folded and reported as completed, but the turn was left.
     #[test]
     fn a_turn_that_is_left_confirms_nothing() {
         let mut acks = Acks::default();
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(acks.silent(), [message]);
     }
 
-    /// A process that ends without a word has taken nothing.
+    /// A process that ends without output has taken nothing.
     #[test]
     fn silence_confirms_nothing_at_the_end_of_the_process() {
         let mut acks = Acks::default();

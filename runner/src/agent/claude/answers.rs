@@ -12,12 +12,13 @@ use super::wire::{self, PRE_COMPACT};
 use crate::agent::types::AgentSpec;
 use crate::host::archive::Archive;
 
-/// How long an archive may take; less than Claude Code waits for it.
+/// Longest time to write an archive; less than Claude Code waits for it.
 const ARCHIVE_DEADLINE: Duration = Duration::from_secs(15);
-/// How long a transcript does not grow when it is taken to be whole: Claude Code
-/// writes down what it has said a moment after saying it.
+/// Time without growth after which a transcript counts as complete: Claude Code
+/// writes its messages to it a moment after sending them.
 const QUIET: Duration = Duration::from_millis(300);
-/// How long a transcript may go on growing before it is archived as it is.
+/// Longest time that a growing transcript is waited for before it is archived
+/// as it is.
 const GROWTH_DEADLINE: Duration = Duration::from_secs(4);
 /// Requests of Claude Code that are being worked on.
 const MAX_ANSWERS: usize = 8;

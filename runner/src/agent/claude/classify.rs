@@ -1,4 +1,4 @@
-//! What Claude Code's messages mean for the conversation.
+//! Classification of Claude Code's messages.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use drawbridge_shared::protocol::ErrorKind;
 use super::wire::{Assistant, TurnResult};
 use crate::agent::types::{Activity, Failure, Outcome};
 
-/// How a turn ended. `interrupted` says that we had asked for it.
+/// The outcome of a turn. `interrupted` says that we had asked for it.
 pub(super) fn outcome(result: &TurnResult, interrupted: bool) -> Outcome {
     let aborted = result
         .terminal_reason
@@ -22,7 +22,7 @@ pub(super) fn outcome(result: &TurnResult, interrupted: bool) -> Outcome {
     }
 }
 
-/// What the turn cost, given the sum before it.
+/// The cost of a turn, given the sum before it.
 pub(super) fn cost(result: &TurnResult, before: Option<f64>) -> Option<f64> {
     let share = result.model_usage_since_last_result.as_ref();
     share
@@ -31,8 +31,8 @@ pub(super) fn cost(result: &TurnResult, before: Option<f64>) -> Option<f64> {
         .or_else(|| Some((result.total_cost_usd? - before?).max(0.0)))
 }
 
-/// What the agent itself says and does. A subagent's text and an error in the
-/// model's place are not its speech.
+/// The agent's own text and tool calls. A subagent's text and an error in the
+/// model's place are not its own text.
 pub(super) fn activities(assistant: Assistant) -> Vec<Activity> {
     let is_speech = assistant.parent_tool_use_id.is_none()
         && assistant.error.is_none()
@@ -58,7 +58,7 @@ pub(super) fn activities(assistant: Assistant) -> Vec<Activity> {
         .collect()
 }
 
-/// What failed, in Claude Code's own words.
+/// The failure, in Claude Code's words.
 pub(super) fn failure(result: &TurnResult) -> Failure {
     let text = result
         .result
@@ -82,10 +82,10 @@ pub(super) fn failure(result: &TurnResult) -> Failure {
     Failure::new(kind, text)
 }
 
-/// The first version that leaves chat text alone when it is told to.
+/// The first version that leaves chat text alone when it is asked to.
 const LITERAL_SINCE: [u32; 3] = [2, 1, 248];
 
-/// What a person should know about a version, if anything.
+/// A notice about a version, if there is one.
 pub(super) fn notice_about(version: &str) -> Option<String> {
     let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
     let is_older = numbers.is_ok_and(|numbers| numbers[..] < LITERAL_SINCE[..]);

@@ -1,4 +1,4 @@
-//! How a process of Claude Code ends: by itself, or because it is told to.
+//! The end of a Claude Code process, on its own or on request.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Claude, End, STOP, classify, report_received, start_failure};
 use crate::agent::types::{AgentEvent, AgentLink, Failure};
 use crate::process::child::{ChildEvent, ExitReport, StopLadder};
 
-/// How long an interrupted turn may take to end when the run is stopped.
+/// Longest time for an interrupted turn to end when the run is stopped.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
 
 impl Claude {
@@ -30,7 +30,7 @@ impl Claude {
         self.end(STOP, link).await
     }
 
-    /// Ends it. What it says on its way out counts: a receipt, an answer.
+    /// Ends it. Its output until the exit counts: a receipt, an answer.
     pub(super) async fn end(
         mut self,
         ladder: StopLadder,
@@ -52,7 +52,7 @@ impl Claude {
         End::Done
     }
 
-    /// It has ended by itself, or because its input has.
+    /// The process has ended on its own, or because its input has.
     pub(super) async fn exited(
         mut self,
         report: &ExitReport,
@@ -69,7 +69,8 @@ impl Claude {
         if report.status.success() || repeats {
             report_received(self.acks.ended_well(), link).await;
             if self.has_spoken && !self.acks.turn_is_open() {
-                // Its last result was its last word; it need not say so.
+                // Nothing follows its last result; it need not report that it
+                // is idle.
                 link.send(AgentEvent::Idle).await;
             }
             return Ok(End::Done);

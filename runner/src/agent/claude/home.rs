@@ -1,5 +1,5 @@
-//! What Claude Code finds in its home: settings, skills, and transcripts that
-//! are neither too old nor too large.
+//! Claude Code's home: settings, skills, and transcripts that are neither too
+//! old nor too large.
 
 use std::fs;
 use std::io;
@@ -28,7 +28,7 @@ const SETTINGS: &str = r#"{
 /// Most files of all skills together.
 const MAX_SKILL_FILES: usize = 10_000;
 
-/// Prepares the home and says which conversation to go on with.
+/// Prepares the home and returns the conversation to resume.
 pub(super) async fn prepare(spec: &AgentSpec, link: &AgentLink) -> Option<AgentSessionId> {
     let for_home = spec.clone();
     let preparing = spawn_blocking(move || arrange(&for_home));
@@ -44,7 +44,7 @@ pub(super) async fn prepare(spec: &AgentSpec, link: &AgentLink) -> Option<AgentS
     spec.resume.clone()
 }
 
-/// What preparing the home has shown.
+/// Findings while the home was prepared.
 #[derive(Debug, Default)]
 struct Prepared {
     /// The conversation has grown too large to go on with.
@@ -124,7 +124,7 @@ fn copy_folder(from: &Path, to: &Path, files_left: &mut usize) -> io::Result<()>
     Ok(())
 }
 
-/// Removes transcripts that were not used for long, and tells whether the one
+/// Removes transcripts that were not used for long, and returns whether the one
 /// to go on with is too large; that one is archived and stays.
 fn tidy_transcripts(spec: &AgentSpec, config: &Path, prepared: &mut Prepared) {
     let limits = spec.transcripts;

@@ -34,7 +34,7 @@ const ALLOWED_TOOLS: &[&str] = &[
     "mcp__nanoclaw__*",
 ];
 
-/// What Claude Code must find in its environment.
+/// Variables that Claude Code must find in its environment.
 const ENVIRONMENT: &[(&str, &str)] = &[
     // Without it Claude Code calls its vendor past the base URL, in OAuth mode
     // with the token.
@@ -47,8 +47,8 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD", "1"),
 ];
 
-/// How to start Claude Code. Values go in `--flag=value` form, so that none can
-/// pass for a flag.
+/// The command line and environment of Claude Code. Values go in `--flag=value`
+/// form, so that none can pass for a flag.
 pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> ChildSpec {
     let mut command = spec.options.command.iter().map(OsString::from);
     let program = command.next().unwrap_or_else(|| "claude".into());

@@ -33,21 +33,21 @@ use acks::Acks;
 use answers::Answers;
 use wire::{Message, TurnResult};
 
-/// How long Claude Code may take to say its first word.
+/// Longest time for Claude Code to write its first line.
 const START_DEADLINE: Duration = Duration::from_secs(120);
 /// The end of a stopped run; within what the supervisor grants.
 const STOP: StopLadder = StopLadder {
     eof: Duration::from_secs(1),
     term: Duration::from_secs(2),
 };
-/// How long Claude Code may linger after its input was closed while it owed
-/// nothing: a background shell that never ends would keep it.
+/// Longest time for Claude Code to exit after its input was closed and nothing
+/// was pending: a background shell that never ends would keep it running.
 const EXIT_GRACE: Duration = Duration::from_secs(10);
-/// How long a version that does not report its state, or that of messages, must
-/// be silent after a result to count as idle.
+/// Silence after a result after which a version that does not report its state,
+/// or that of messages, counts as idle.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Drives Claude Code until its input is closed or it is told to stop.
+/// Drives Claude Code until its input is closed or it is asked to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
     let mut resume = home::prepare(&spec, &link).await;
     let mut unsent = Vec::new();

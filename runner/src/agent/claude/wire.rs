@@ -168,7 +168,7 @@ impl From<TurnUsage> for Usage {
     }
 }
 
-/// What became of a message of ours.
+/// The state of a message of ours.
 #[derive(Debug, Deserialize)]
 pub(super) struct Lifecycle {
     pub(super) command_uuid: Uuid,
@@ -224,7 +224,7 @@ pub(super) fn parse(line: &[u8]) -> serde_json::Result<Message> {
     })
 }
 
-/// Content is a list of blocks or a plain text; the text is of no use here.
+/// Content is a list of blocks or a plain text; the text is not needed here.
 fn blocks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Block>, D::Error> {
     struct Blocks;
 

@@ -10,7 +10,7 @@ use super::launch;
 use crate::agent::rpc::{Peer, RpcError};
 use crate::agent::types::{AgentEvent, AgentLink, AgentSpec, Failure};
 
-/// How long Codex may take for each step of its start.
+/// Longest time for each step of Codex's start.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 /// Opens the conversation, the one to resume or a new one, and returns its id.
 ///
@@ -85,7 +85,7 @@ fn is_missing(error: &RpcError) -> bool {
         .any(|text| error.message.contains(text))
 }
 
-/// An agent without its tools works on silently, so the host has to be told.
+/// An agent without its tools works on silently, so the host needs a notice.
 pub(super) async fn warn_of_failed_tools(method: &str, params: &Value, link: &AgentLink) {
     if method == "mcpServer/startupStatus/updated" && params["status"] == "failed" {
         let name = params["name"].as_str().unwrap_or_default();

@@ -26,7 +26,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("project_doc_fallback_filenames", "[\"CLAUDE.md\"]"),
 ];
 
-/// How to start Codex.
+/// The command line and environment of Codex.
 ///
 /// # Errors
 /// Its folder cannot be made.
@@ -104,7 +104,7 @@ fn text(value: &str) -> String {
     Value::from(value).to_string()
 }
 
-/// What `thread/start` and `thread/resume` have in common.
+/// The parameters that `thread/start` and `thread/resume` have in common.
 pub(super) fn thread_params(spec: &AgentSpec) -> Value {
     json!({
         "cwd": spec.workspace,

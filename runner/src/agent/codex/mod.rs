@@ -24,9 +24,9 @@ use crate::process::child::{ExitReport, StopLadder};
 use begin::warn_of_failed_tools;
 use turn::Turn;
 
-/// How long an interrupted turn may take to end when the run is stopped.
+/// Longest time for an interrupted turn to end when the run is stopped.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(1);
-/// How long Codex may linger once its input is closed.
+/// Longest time for Codex to exit once its input is closed.
 const EXIT_GRACE: Duration = Duration::from_secs(10);
 /// The end of a stopped run; within what the supervisor grants.
 const STOP: StopLadder = StopLadder {
@@ -34,7 +34,7 @@ const STOP: StopLadder = StopLadder {
     term: Duration::from_secs(2),
 };
 
-/// Drives Codex until its input is closed or it is told to stop.
+/// Drives Codex until its input is closed or it is asked to stop.
 pub(super) async fn drive(spec: AgentSpec, mut link: AgentLink) -> Result<(), Failure> {
     let mut peer = Peer::start(&spec.self_command, &launch::child_spec(&spec)?, false)?;
     let stop = link.stop.clone();
@@ -264,7 +264,7 @@ impl Codex {
         Ok(())
     }
 
-    /// What Codex says while none of our turns runs.
+    /// Handles a notification that comes while none of our turns runs.
     async fn between_turns(&mut self, method: &str, params: &Value, link: &AgentLink) {
         let is_compacting = matches!(self.compaction, Compaction::Running(_));
         match method {
@@ -339,7 +339,7 @@ impl Codex {
                 }
             }
         }
-        // What it says on its way out counts: a receipt, an answer.
+        // Its output until the exit counts: a receipt, an answer.
         let mut stopping = self.peer.begin_stop(STOP);
         loop {
             match self.peer.next_while(&mut stopping).await {

@@ -102,7 +102,7 @@ impl Turn {
         self.interrupt == Interrupt::Wanted && self.id.is_some()
     }
 
-    /// Takes a step of the turn: what the supervisor is to be told.
+    /// Handles a step of the turn; returns the event for the supervisor.
     pub(super) fn item(&mut self, item: &Value, is_complete: bool) -> Vec<AgentEvent> {
         let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
         let activity = |activity| vec![AgentEvent::Activity(activity)];
@@ -165,7 +165,7 @@ impl Turn {
         self.retried_for = kind_of(&error["codexErrorInfo"]);
     }
 
-    /// How the turn ended.
+    /// The outcome of the turn.
     pub(super) fn outcome(&mut self, turn: &Value) -> Outcome {
         match turn["status"].as_str().unwrap_or_default() {
             "interrupted" => Outcome::Interrupted,
@@ -194,7 +194,7 @@ impl Turn {
     }
 }
 
-/// What an error is about; none when Codex does not say.
+/// The kind of an error; `None` when Codex does not say.
 fn kind_of(info: &Value) -> Option<ErrorKind> {
     if let Some(details) = info.as_object().and_then(|info| info.values().next()) {
         let status = details["httpStatusCode"].as_u64();

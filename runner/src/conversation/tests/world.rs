@@ -33,7 +33,7 @@ pub(super) struct World {
     stopping: bool,
     /// The host's watchdog gave up on the agent.
     pub(super) stuck: bool,
-    /// What the agent is to be resumed with, or was begun with.
+    /// The session that the agent is to resume, or started with.
     resume: Option<AgentSessionId>,
     pub(super) confirmed: BTreeSet<MessageId>,
     pub(super) stopped: bool,
@@ -120,7 +120,7 @@ impl World {
         self.read_folder();
     }
 
-    /// What the supervisor does after each event.
+    /// The supervisor's step after each event.
     fn read_folder(&mut self) {
         while self.exit.is_none() && self.conversation.accepts_messages() {
             let effects = match self.on_disk.pop_front() {
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    /// Whoever is told to stop may answer still, or not.
+    /// An agent that is told to stop may still answer, or not.
     fn stopping_step(&mut self, choice: u8) {
         match (choice % 4, self.turn.take()) {
             (0, _) => self.agent_exits(Err(Failure::crash("killed"))),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use drawbridge_shared::ipc::Attachment;
 
 /// The text that the agent gets: the user's, and a line for each file. A file
-/// that cannot be had is said to be missing; the text arrives all the same.
+/// that is not available is named as missing; the text arrives all the same.
 pub(super) fn join(text: &str, attachments: &[Attachment], workspace: &Path) -> String {
     let mut joined = text.to_owned();
     for attachment in attachments {

@@ -18,9 +18,9 @@ use drawbridge_shared::ipc::{ClaimError, ClaimedFile, HostMessage, InputFolder, 
 use crate::host::message::{MessageId, UserMessage};
 use crate::host::watch::FolderWatch;
 
-/// How often to look when no file event comes; NanoClaw's interval.
+/// Interval of the poll for when no file event comes; NanoClaw's.
 const POLL: Duration = Duration::from_millis(500);
-/// How much earlier than the clock a file's time may be: the kernel stamps files
+/// Tolerance for file times earlier than the clock: the kernel stamps files
 /// with the time of its last tick.
 const CLOCK_TICK: Duration = Duration::from_millis(20);
 
@@ -48,7 +48,7 @@ pub(crate) struct Inbox {
     watch: FolderWatch,
 }
 
-/// What the host sent.
+/// A file of the host.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// A message for the conversation.
@@ -135,13 +135,14 @@ impl Inbox {
         (joined, requests)
     }
 
-    /// Takes what comes next. Without room for messages only what is urgent is
-    /// taken, past all that waits: what ends a turn must not wait for its end.
+    /// Claims the next file. While no messages are accepted, only an urgent one
+    /// is claimed, ahead of all that wait: a request that ends a turn must not
+    /// wait for its end.
     pub(crate) fn take(&mut self, accepts_messages: bool) -> Option<Incoming> {
         let file = if accepts_messages {
             self.take_next(true)?
         } else {
-            // The list of urgent files is of no use to the next call.
+            // The list of urgent files is not valid for the next call.
             self.waiting.clear();
             let urgent = self.take_next(false);
             self.waiting.clear();
@@ -221,8 +222,8 @@ impl Inbox {
         None
     }
 
-    /// Whether a file is not urgent. What cannot be read is taken at once, to be
-    /// set aside.
+    /// Whether a file is not urgent. One that cannot be read is claimed at
+    /// once, to be quarantined.
     fn can_wait(&mut self, file: &Pending) -> bool {
         let can_wait = match self.folder.peek(file) {
             None | Some(HostMessage::Interrupt | HostMessage::Cancel) => false,
@@ -234,7 +235,7 @@ impl Inbox {
         can_wait
     }
 
-    /// Lists what waits, in order; or only what may be urgent.
+    /// Lists the waiting files, sorted; or only those that may be urgent.
     fn read_folder(&mut self, all: bool) {
         match self.folder.pending() {
             Ok(mut pending) => {

@@ -1,4 +1,4 @@
-//! The way out of a sealed container: a port on loopback whose connections are
+//! The egress of a sealed container: a port on loopback whose connections are
 //! copied to the credential proxy's unix socket.
 //!
 //! Agents know base URLs, not unix sockets. The relay does not look at the
@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 const MAX_CONNECTIONS: usize = 128;
 /// Bytes kept per connection and direction.
 const BUFFER_BYTES: usize = 16 * 1024;
-/// How long a busy proxy has to accept a connection.
+/// Longest time for a busy proxy to accept a connection.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Pause before the next attempt when the system is out of something.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);

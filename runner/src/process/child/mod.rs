@@ -31,10 +31,11 @@ pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024 * 1024;
 const MAX_QUEUED_LINES: usize = 1024;
 /// Bytes that may wait for a child that does not read its input.
 const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
-/// How long an ended child's pipes are read: a grandchild may hold them open.
+/// Longest time that an ended child's pipes are read: a grandchild may hold
+/// them open.
 const PIPE_GRACE: Duration = Duration::from_secs(2);
 
-/// What to start.
+/// The program to start and its environment.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildSpec {
     pub(crate) program: OsString,
@@ -56,11 +57,11 @@ pub(crate) struct LineChild {
     stderr: StderrTail,
     /// Set once the child has been reaped, with the end of `PIPE_GRACE`.
     ended: Option<(ExitStatus, Instant)>,
-    /// Since when whoever reads the lines is busy with the last one.
+    /// The time when the last line was handed to its reader.
     read_at: Option<Instant>,
 }
 
-/// What a child did.
+/// An event of a child.
 #[derive(Debug)]
 pub(crate) enum ChildEvent {
     /// It wrote a line on standard output.
@@ -69,7 +70,7 @@ pub(crate) enum ChildEvent {
     Exited(ExitReport),
 }
 
-/// How a child ended.
+/// The end of a child.
 #[derive(Clone, Debug)]
 pub(crate) struct ExitReport {
     pub(crate) status: ExitStatus,
@@ -78,8 +79,8 @@ pub(crate) struct ExitReport {
 }
 
 impl ExitReport {
-    /// How the program ended, with its last lines: `PROGRAM ended with exit
-    /// code 3: no such host`.
+    /// Describes the end with the last lines: `PROGRAM ended with exit code 3:
+    /// no such host`.
     pub(crate) fn describe(&self, program: &str) -> String {
         let how = describe(self.status);
         if self.stderr_tail.is_empty() {
@@ -95,7 +96,7 @@ impl ExitReport {
 #[error("the agent does not read its input")]
 pub(crate) struct InputStalled;
 
-/// How long each step of the stop ladder waits for the child to end.
+/// Longest time for the child to end after each step of the stop ladder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StopLadder {
     /// After the end of input.
@@ -104,12 +105,12 @@ pub(crate) struct StopLadder {
     pub(crate) term: Duration,
 }
 
-/// What is left of the way to a child's end: signals, and when to send them.
+/// The remaining steps to a child's end: signals, and the times to send them.
 #[derive(Debug)]
 pub(crate) struct Stopping(VecDeque<(Instant, Signal)>);
 
-/// The command that starts a program tied to this process: the program dies
-/// when the runner does. Pipes, folder and environment are the caller's to set.
+/// The command that starts a program that dies with the runner. Pipes, folder
+/// and environment are the caller's to set.
 pub(crate) fn child_command(
     self_command: &SelfCommand,
     program: &OsString,
@@ -225,7 +226,7 @@ impl LineChild {
         }
     }
 
-    /// Whether the child has ended by itself so far; what it wrote may still
+    /// Whether the child has ended on its own so far; what it wrote may still
     /// have to be read.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.ended.is_some() || matches!(self.child.try_wait(), Ok(Some(_)))
@@ -258,7 +259,7 @@ impl LineChild {
     }
 
     /// Ends the child: end of input, SIGTERM, SIGKILL, each with its deadline.
-    /// What it writes meanwhile is of no use to anybody.
+    /// Its output is ignored meanwhile.
     pub(crate) async fn stop(&mut self, ladder: StopLadder) -> ExitReport {
         let mut stopping = self.begin_stop(ladder);
         loop {
@@ -328,7 +329,7 @@ impl Input {
     }
 }
 
-/// Describes how a child ended, in words: `exit code 3` or `signal 15`.
+/// Describes how a child ended: `exit code 3` or `signal 15`.
 pub(crate) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {

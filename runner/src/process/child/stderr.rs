@@ -8,7 +8,7 @@ use tokio::process::ChildStderr;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How much of it is kept: enough for a stack trace.
+/// Number of bytes that are kept: enough for a stack trace.
 const KEPT_BYTES: usize = 4 * 1024;
 
 /// Reads standard error to its end and keeps the last of it.

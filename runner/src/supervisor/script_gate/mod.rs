@@ -1,9 +1,10 @@
 //! The shell script that decides whether a scheduled task wakes the agent.
 //!
 //! The contract is NanoClaw's: the last line of the script's output is a JSON
-//! object with a boolean `wakeAgent` and optional `data`. A script that fails is
-//! a failure here, not a silent "no": whoever scheduled it has to learn of it.
-//! Trying less often, and pausing the task in the end, is the host's part.
+//! object with a boolean `wakeAgent` and optional `data`. A script that fails
+//! is a failure here, not a silent "no": the scheduler of the task has to learn
+//! of it. Trying less often, and pausing the task in the end, is the host's
+//! part.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -20,17 +21,17 @@ use crate::process::child::{ChildEvent, ChildSpec, ExitReport, LineChild, StopLa
 use crate::process::shell::Shell;
 use crate::self_command::SelfCommand;
 
-/// How long a script may run.
+/// Longest run time of a script.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Bytes a script may write to its standard output.
 const OUTPUT_LIMIT: usize = 1024 * 1024;
-/// How a script that takes too long is ended.
+/// The stop of a script that takes too long.
 const STOP: StopLadder = StopLadder {
     eof: Duration::ZERO,
     term: Duration::from_secs(1),
 };
 
-/// What to do with the task.
+/// The script's decision about the task.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// There is no script to ask.
@@ -41,7 +42,7 @@ pub(crate) enum Decision {
     Sleep,
 }
 
-/// Why a script gave no verdict.
+/// The failure of a script to decide.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ScriptError {
     #[error("the task's script cannot be started")]

@@ -1,7 +1,7 @@
-//! opencode's own server, beside its protocol. It tells what the Agent Client
-//! Protocol has no place for: the status of a failed model call, that a call
-//! broke off, and that one is tried again. Its events are recorded from opencode
-//! 1.18.33.
+//! opencode's own server, next to its protocol. It reports what the Agent
+//! Client Protocol has no place for: the status of a failed model call, that a
+//! call broke off, and that one is tried again. Its events are recorded from
+//! opencode 1.18.33.
 
 mod model_call;
 
@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use model_call::ModelCall;
 
-/// How long the server may take to begin its events; it listens before the
+/// Longest time for the server to begin its events; it listens before the
 /// protocol's first answer.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest event that is read. Those of model calls are a few thousand bytes;
@@ -43,7 +43,7 @@ pub(super) struct Server {
     password: String,
 }
 
-/// What becomes of the model calls, as long as the server runs.
+/// Events about model calls, as long as the server runs.
 pub(super) struct ModelCalls {
     receiver: mpsc::Receiver<ModelCall>,
     _reader: AbortOnDropHandle<()>,
@@ -136,7 +136,7 @@ impl Server {
 }
 
 impl ModelCalls {
-    /// What becomes of the next call; `None` when the server has ended.
+    /// The next event; `None` when the server has ended.
     pub(super) async fn next(&mut self) -> Option<ModelCall> {
         self.receiver.recv().await
     }

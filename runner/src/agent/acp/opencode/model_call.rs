@@ -1,4 +1,4 @@
-//! What an event of opencode's server tells of a model call. No IO.
+//! Events of opencode's server about model calls. No IO.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::agent::api_error::{kind_of_status, kind_of_type};
 use crate::agent::types::Failure;
 
-/// What becomes of a model call.
+/// An event about a model call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::agent::acp) enum ModelCall {
     /// The conversation goes on: with a call, or with another try of one.
     Busy,
-    /// The conversation's turn has ended; nothing more is told of it.
+    /// The conversation's turn has ended; nothing more is reported of it.
     Idle,
     /// Its answer has this id.
     Answering(String),
@@ -45,7 +45,8 @@ impl ModelCall {
         // Subagents have sessions of their own.
         let is_own = properties["sessionID"] == session;
         match kind.as_str()? {
-            // A subagent's failure is told to the agent, and does not end the turn.
+            // A subagent's failure goes to the agent, and does not end the
+            // turn.
             "session.error" if is_own => failure(&properties["error"]).map(Self::Failed),
             "session.status" => status(&properties["status"], is_own),
             // A call that breaks off in the middle of a tool's input is only pending.
@@ -62,7 +63,7 @@ fn failure(error: &Value) -> Option<Failure> {
     let data = &error["data"];
     let reason = data["message"].as_str().unwrap_or("no reason given");
     let kind = match (error["name"].as_str(), data["statusCode"].as_u64()) {
-        // That it was told to stop is known.
+        // The request to stop is known.
         (Some("MessageAbortedError"), _) => return None,
         (Some("ProviderAuthError"), _) => ErrorKind::Auth,
         (Some("ContextOverflowError"), _) => ErrorKind::Context,
@@ -74,7 +75,8 @@ fn failure(error: &Value) -> Option<Failure> {
     Some(Failure::new(kind, reason))
 }
 
-/// An error that came in the middle of an answer is told as the API's own JSON.
+/// An error that came in the middle of an answer is reported as the API's own
+/// JSON.
 fn failure_in_stream(reason: &str) -> Failure {
     let error: Value = serde_json::from_str(reason).unwrap_or_default();
     match (error["type"].as_str(), error["message"].as_str()) {

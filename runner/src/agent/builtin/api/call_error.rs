@@ -1,4 +1,5 @@
-//! Why a model call failed, whether to try again, and what to tell the host.
+//! Failures of model calls: the cause, whether to retry, and the report to the
+//! host.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -35,7 +36,7 @@ pub(super) enum CallError {
     Transport(#[from] hyper::Error),
     #[error("the model {what} within {limit:?}")]
     Stalled {
-        /// What it did not do.
+        /// The step that did not happen.
         what: &'static str,
         /// The time it had.
         limit: Duration,
@@ -53,7 +54,7 @@ pub(super) struct Refusal {
     /// The API's name for the error.
     kind: String,
     message: String,
-    /// What `x-should-retry` says.
+    /// The value of `x-should-retry`.
     should_retry: Option<bool>,
     retry_after: Option<Duration>,
 }
@@ -74,7 +75,7 @@ impl CallError {
         }))
     }
 
-    /// How long to wait before another attempt; `None` when that cannot help.
+    /// The pause before another attempt; `None` when that cannot help.
     pub(super) fn pause_before_retry(&self, back_off: Duration) -> Option<Duration> {
         let back_off = back_off.min(MAX_BACK_OFF);
         let may_help = match self {

@@ -33,7 +33,7 @@ const MAX_ATTEMPTS: u32 = 5;
 /// Bytes read of an error's body.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// How long each step of a call may take.
+/// Deadlines of the steps of a call.
 #[derive(Clone, Copy, Debug)]
 struct Deadlines {
     /// To connect to the proxy.
@@ -106,7 +106,7 @@ impl Client {
     /// Calls the model, again and again while that may help.
     ///
     /// # Errors
-    /// The last attempt's, in words for the host.
+    /// The last attempt's, described for the host.
     pub(super) async fn call(&self, body: Bytes, events: &Events) -> Result<Reply, Failure> {
         for attempt in 1.. {
             let error = match self.attempt(body.clone()).await {

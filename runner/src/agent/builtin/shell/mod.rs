@@ -28,13 +28,13 @@ const NAME: &str = "bash";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest time limit the model may give.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// How long output is read after the command itself has ended: what it left in
-/// the background may hold the pipe for ever.
+/// Longest time that output is read after the command itself has ended: a
+/// background process may hold the pipe open indefinitely.
 const PIPE_GRACE: Duration = Duration::from_millis(300);
-/// How long a killed process has to disappear.
+/// Longest time for a killed process to disappear.
 const KILL_BOUND: Duration = Duration::from_secs(2);
 
-/// How commands are run.
+/// The shell that runs commands.
 pub(super) struct Shell {
     self_command: SelfCommand,
     shell: crate::process::shell::Shell,
@@ -50,7 +50,7 @@ pub(super) struct Call {
     pub(super) timeout: Duration,
 }
 
-/// What the model is told about a command.
+/// The result of a command, as the model reads it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Output {
     pub(super) text: String,
@@ -203,7 +203,7 @@ struct Running {
 impl Running {
     async fn kill(&mut self) {
         self.kill_group();
-        // Whoever cannot even be killed is the outer process's to wait for.
+        // A process that cannot even be killed is reaped by the init process.
         let _ = timeout(KILL_BOUND, self.child.wait()).await;
     }
 

@@ -32,7 +32,7 @@ impl HeadAndTail {
     }
 
     /// The output as the model reads it; how the command ended comes last, when
-    /// it did not end well or said nothing.
+    /// it failed or the output is empty.
     pub(super) fn describe(&self, ending: &str, is_success: bool) -> String {
         let tail = self.tail.to_vec();
         let mut text = if self.tail.dropped() == 0 {

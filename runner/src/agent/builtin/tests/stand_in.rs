@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::DEADLINE;
 
-/// What to answer to one request.
+/// The answer to one request.
 pub(in crate::agent::builtin) struct Answer {
     bytes: Vec<u8>,
     /// Keep the connection open afterwards.
@@ -81,7 +81,7 @@ impl Answer {
     }
 }
 
-/// What the agent sent.
+/// A request of the agent.
 #[derive(Clone, Debug)]
 pub(in crate::agent::builtin) struct Request {
     pub(in crate::agent::builtin) head: String,

@@ -15,7 +15,7 @@ use crate::json;
 /// The `input` folder of a run, read by the runner.
 ///
 /// The agent can write here too, so a name may be a symlink, a pipe or a
-/// folder. Only regular files are read; all else is set aside.
+/// folder. Only regular files are read; all else is quarantined.
 #[derive(Debug)]
 pub struct InputFolder {
     input: PathBuf,
@@ -27,16 +27,16 @@ pub struct InputFolder {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pending(OsString);
 
-/// A message handed over and not yet confirmed; its file is in `.claimed`.
+/// A message delivered and not yet confirmed; its file is in `.taken`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedFile {
     name: OsString,
-    /// What the file says.
+    /// The file's content.
     pub message: HostMessage,
 }
 
 impl ClaimedFile {
-    /// Name of the file in `.claimed`, for logs.
+    /// Name of the file in `.taken`, for logs.
     #[must_use]
     pub fn name(&self) -> String {
         self.name.to_string_lossy().into_owned()
@@ -52,7 +52,7 @@ pub struct CloseRequest {
     pub modified: SystemTime,
 }
 
-/// Why a waiting file was not handed over.
+/// The reason why a waiting file was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     /// Somebody else took or removed it; nothing is lost.
@@ -66,17 +66,17 @@ pub enum ClaimError {
     Io {
         /// The file.
         name: OsString,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// A file that was set aside, and why.
+/// A quarantined file, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Name of the file in `.rejected`.
     pub name: String,
-    /// What is wrong with it; also in the file of the same name plus `.reason`.
+    /// The error in it; also in the file of the same name plus `.reason`.
     pub reason: String,
 }
 
@@ -143,13 +143,13 @@ impl InputFolder {
         fs::symlink_metadata(self.input.join(&file.0))?.modified()
     }
 
-    /// What a waiting file says, if it is a message; it goes on waiting.
+    /// The message in a waiting file, if it is one; the file stays.
     #[must_use]
     pub fn peek(&self, file: &Pending) -> Option<HostMessage> {
         read_message(&self.input.join(&file.0)).ok()
     }
 
-    /// Moves a waiting file to `.claimed` and reads it there.
+    /// Moves a waiting file to `.taken` and reads it there.
     ///
     /// # Errors
     /// See [`ClaimError`]; in no case is the content lost.
@@ -256,7 +256,7 @@ fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Reads a message file, or says why it is none.
+/// Reads a message file, or returns the reason why it is not valid.
 fn read_message(path: &Path) -> Result<HostMessage, String> {
     let bytes = read_regular_file(path, MAX_MESSAGE_BYTES)?;
     let message =
