@@ -1,4 +1,4 @@
-//! Making sure that the mounts are those the launcher has checked.
+//! Verification that the mounts are those the launcher has checked.
 //!
 //! The launcher checks a folder by its name, and the engine mounts by name a
 //! moment later. Whoever could change the name in between would have something
@@ -13,16 +13,16 @@ use drawbridge_shared::protocol::MountedFile;
 /// A mount that is not what was checked.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is not what was checked on the host, so the agent is not started", .0.display())]
-pub(crate) struct Exchanged(std::path::PathBuf);
+pub(crate) struct MountChanged(std::path::PathBuf);
 
 /// Compares what is found with what was checked.
 ///
 /// # Errors
 /// A path leads elsewhere, or nowhere.
-pub(crate) fn verify(expected: &[MountedFile]) -> Result<(), Exchanged> {
+pub(crate) fn verify(expected: &[MountedFile]) -> Result<(), MountChanged> {
     match expected.iter().find(|file| !is_there(file)) {
         None => Ok(()),
-        Some(file) => Err(Exchanged(file.path.clone())),
+        Some(file) => Err(MountChanged(file.path.clone())),
     }
 }
 

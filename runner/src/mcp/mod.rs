@@ -16,14 +16,16 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
+use drawbridge_shared::chain::chain;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::protocol::{AgentRequest, Claims};
 use jiff::Timestamp;
 use rmcp::handler::server::wrapper::Parameters;
+use rmcp::service::ServerInitializeError;
 use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use tokio::runtime;
+use tokio::task::JoinError;
 
 use group_file::GroupFile;
 use outbox::{Delivery, Outbox, task_id};
@@ -54,23 +56,33 @@ pub(crate) fn main(args: McpArgs) -> Exit {
     match serve(args) {
         Ok(()) => Exit::Success,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", chain(&error));
             Exit::AgentFailed
         }
     }
 }
 
-fn serve(args: McpArgs) -> anyhow::Result<()> {
+/// The failure to serve the tools.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error(transparent)]
+    Runtime(#[from] io::Error),
+    #[error("{0} is not set")]
+    MissingVariable(&'static str),
+    #[error("the MCP client did not begin")]
+    Begin(#[from] Box<ServerInitializeError>),
+    #[error(transparent)]
+    Ended(#[from] JoinError),
+}
+
+fn serve(args: McpArgs) -> Result<(), ServeError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let served = runtime.block_on(async {
         let server = Server::from_environment(args, |name| std::env::var(name).ok())?;
         let running = server.serve(rmcp::transport::stdio()).await;
-        running
-            .context("the MCP client did not begin")?
-            .waiting()
-            .await?;
+        running.map_err(Box::new)?.waiting().await?;
         Ok(())
     });
     // Standard input is read on a thread that may never return.
@@ -96,8 +108,8 @@ impl Server {
     fn from_environment(
         args: McpArgs,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> anyhow::Result<Self> {
-        let required = |name: &str| variable(name).with_context(|| format!("{name} is not set"));
+    ) -> Result<Self, ServeError> {
+        let required = |name| variable(name).ok_or(ServeError::MissingVariable(name));
         Ok(Self {
             outbox: Outbox::new(args.ipc.clone()),
             ipc: args.ipc,

@@ -66,7 +66,7 @@ pub(crate) struct DieWithParentArgs {
 
 /// The failure to bind a process to its parent, or to start it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TieError {
+pub(crate) enum ParentError {
     /// The parent ended first; there is nobody left to work for.
     #[error("process {} that started this one is gone", .0.as_raw_nonzero())]
     Orphaned(Pid),
@@ -83,7 +83,7 @@ pub(crate) enum TieError {
     },
 }
 
-impl TieError {
+impl ParentError {
     /// The exit code a shell would give: 127 when the program does not exist,
     /// 126 when it cannot be executed.
     fn exit(&self) -> Exit {
@@ -121,12 +121,12 @@ pub(crate) fn command(self_command: &SelfCommand, signal: DeathSignal, program: 
 ///
 /// # Errors
 /// The parent is already gone, or the system refused.
-fn tie_to_parent(parent: Pid, signal: DeathSignal) -> Result<(), TieError> {
-    set_death_signal(signal).map_err(|errno| TieError::Refused(errno.into()))?;
+fn stop_with_parent(parent: Pid, signal: DeathSignal) -> Result<(), ParentError> {
+    set_death_signal(signal).map_err(|errno| ParentError::Refused(errno.into()))?;
     // Between the fork and the line above the parent may have ended unseen.
     match rustix::process::getppid() {
         Some(actual) if actual == parent => Ok(()),
-        _ => Err(TieError::Orphaned(parent)),
+        _ => Err(ParentError::Orphaned(parent)),
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn main(args: &DieWithParentArgs) -> Exit {
     error.exit()
 }
 
-fn exec(args: &DieWithParentArgs) -> TieError {
+fn exec(args: &DieWithParentArgs) -> ParentError {
     if let Err(error) = prepare(args) {
         return error;
     }
@@ -148,13 +148,13 @@ fn exec(args: &DieWithParentArgs) -> TieError {
     let (program, rest) = args.program.split_first().unzip();
     let program = program.cloned().unwrap_or_default();
     let source = Command::new(&program).args(rest.unwrap_or_default()).exec();
-    TieError::Exec { program, source }
+    ParentError::Exec { program, source }
 }
 
-fn prepare(args: &DieWithParentArgs) -> Result<(), TieError> {
-    tie_to_parent(args.parent, args.signal)?;
+fn prepare(args: &DieWithParentArgs) -> Result<(), ParentError> {
+    stop_with_parent(args.parent, args.signal)?;
     if args.no_new_privileges {
-        forbid_new_privileges().map_err(|errno| TieError::Refused(errno.into()))?;
+        forbid_new_privileges().map_err(|errno| ParentError::Refused(errno.into()))?;
     }
     Ok(())
 }
@@ -165,10 +165,10 @@ fn prepare(args: &DieWithParentArgs) -> Result<(), TieError> {
 ///
 /// # Errors
 /// The parent is already gone, or the system refused.
-pub(crate) fn guard(args: &ParentArgs, signal: DeathSignal) -> Result<(), TieError> {
-    not_dumpable().map_err(TieError::Refused)?;
+pub(crate) fn guard(args: &ParentArgs, signal: DeathSignal) -> Result<(), ParentError> {
+    not_dumpable().map_err(ParentError::Refused)?;
     args.parent
-        .map_or(Ok(()), |parent| tie_to_parent(parent, signal))
+        .map_or(Ok(()), |parent| stop_with_parent(parent, signal))
 }
 
 #[cfg(target_os = "linux")]

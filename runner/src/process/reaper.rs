@@ -11,7 +11,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::time::Duration;
 
-use anyhow::Context;
+use drawbridge_shared::chain::chain;
 use drawbridge_shared::exit::Exit;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process};
@@ -19,7 +19,7 @@ use tokio::runtime;
 use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::process::die_with_parent::{self, DeathSignal, ParentArgs};
+use crate::process::die_with_parent::{self, DeathSignal, ParentArgs, ParentError};
 use crate::self_command::SelfCommand;
 
 /// Time for `supervise`, after the first signal to stop, to end its agent and
@@ -39,6 +39,23 @@ const CLEAR_INTERVAL: Duration = Duration::from_millis(20);
 /// A shell's exit code for a process that was killed.
 const KILLED: Exit = Exit::Child(128 + 9);
 
+/// The failure to start a run.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Runtime(io::Error),
+    #[error(transparent)]
+    Guard(#[from] ParentError),
+    #[error("cannot handle signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot become the reaper of orphans")]
+    Subreaper(#[source] io::Error),
+    #[error("cannot start the supervising process")]
+    Supervise(#[source] io::Error),
+    #[error("cannot let go of standard input and output")]
+    Stdio(#[source] io::Error),
+}
+
 /// `agent-runner run`: starts `supervise`, waits for its end, clears away all it
 /// left, and ends with its exit code.
 ///
@@ -47,34 +64,33 @@ pub(crate) fn main(self_command: &SelfCommand, args: &ParentArgs) -> Exit {
     match prepare_and_run(self_command, args) {
         Ok(exit) => exit,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", chain(&error));
             Exit::NotStarted
         }
     }
 }
 
-fn prepare_and_run(self_command: &SelfCommand, args: &ParentArgs) -> anyhow::Result<Exit> {
+fn prepare_and_run(self_command: &SelfCommand, args: &ParentArgs) -> Result<Exit, StartError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
+        .build()
+        .map_err(StartError::Runtime)?;
     runtime.block_on(async {
         // Handlers first: the parent's end may send SIGTERM at any time.
-        let signals = Signals::listen().context("cannot handle signals")?;
+        let signals = Signals::listen().map_err(StartError::Signals)?;
         die_with_parent::guard(args, DeathSignal::Term)?;
-        become_subreaper().context("cannot become the reaper of orphans")?;
+        become_subreaper().map_err(StartError::Subreaper)?;
         run(self_command, signals).await
     })
 }
 
-async fn run(self_command: &SelfCommand, mut signals: Signals) -> anyhow::Result<Exit> {
+async fn run(self_command: &SelfCommand, mut signals: Signals) -> Result<Exit, StartError> {
     let mut command = self_command.command("supervise");
     command.args(["--parent", &std::process::id().to_string()]);
-    let child = command
-        .spawn()
-        .context("cannot start the supervising process")?;
+    let child = command.spawn().map_err(StartError::Supervise)?;
     // Nobody else waits for this child: see `reap`.
     let supervise = Pid::from_child(&child);
-    release_stdio().context("cannot let go of standard input and output")?;
+    release_stdio().map_err(StartError::Stdio)?;
     let ended = watch(supervise, &mut signals).await;
     clear_descendants(&mut signals).await;
     Ok(ended.unwrap_or(KILLED))

@@ -14,6 +14,7 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use drawbridge_io::signals::Signals;
+use drawbridge_shared::chain::chain;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{ErrorKind, RecordKind, RunInput, RunRecord};
@@ -120,7 +121,7 @@ async fn converse(
             write_last(&output, record, Exit::Success).await
         }
         Err(error) => {
-            let failure = Failure::new(ErrorKind::StartUp, format!("{error:#}"));
+            let failure = Failure::new(ErrorKind::StartUp, chain(&error));
             refuse(&output, failure).await
         }
     }

@@ -1,17 +1,17 @@
 //! From the run's document to what the supervisor starts with.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
 use drawbridge_shared::env;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::{
     AgentKind, AgentOptions, ProxyEndpoint, RunInput, RunOptions, RunPaths,
 };
 
-use super::script_gate::{self, Decision};
+use super::script_gate::{self, Decision, ScriptError};
 use super::watchdog;
 use crate::agent::{AgentSpec, HostTools, ModelAccess};
 use crate::host::inbox::Inbox;
@@ -48,6 +48,27 @@ pub(crate) enum Beginning {
     Skipped,
 }
 
+/// The failure to prepare a run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    #[error(transparent)]
+    Mount(#[from] mounts::MountChanged),
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+    #[error("cannot find this program for the agent's tools")]
+    HostTools(#[source] io::Error),
+    #[error("cannot open the input folder in {}", .folder.display())]
+    Inbox { folder: PathBuf, source: io::Error },
+    #[error("{}={name:?} is not one of {}", env::DRAWBRIDGE_AGENT, agent_names())]
+    UnknownAgent { name: String },
+    #[error("cannot open a loopback port for the proxy")]
+    Relay(#[source] io::Error),
+}
+
+fn agent_names() -> String {
+    AgentKind::ALL.map(AgentKind::name).join(", ")
+}
+
 /// Prepares a run.
 ///
 /// # Errors
@@ -56,7 +77,7 @@ pub(crate) async fn prepare(
     self_command: &SelfCommand,
     input: RunInput,
     started: SystemTime,
-) -> anyhow::Result<Beginning> {
+) -> Result<Beginning, SetupError> {
     let options = input.drawbridge.clone().unwrap_or_default();
     let paths = options.paths.clone().unwrap_or_else(container_paths);
     mounts::verify(&options.mounted_files)?;
@@ -67,11 +88,12 @@ pub(crate) async fn prepare(
         Decision::Sleep => return Ok(Beginning::Skipped),
     };
     let (model_access, relay) = reach_proxy(&options).await?;
-    let host_tools = HostTools::new(self_command, &input, &paths)
-        .context("cannot find this program for the agent's tools")?;
+    let host_tools = HostTools::new(self_command, &input, &paths).map_err(SetupError::HostTools)?;
     let run_id = options.run_id.clone();
-    let inbox = Inbox::open(&paths.ipc, &paths.workspace, started, run_id)
-        .with_context(|| format!("cannot open the input folder in {}", paths.ipc.display()))?;
+    let inbox = Inbox::open(&paths.ipc, &paths.workspace, started, run_id).map_err(|source| {
+        let folder = paths.ipc.clone();
+        SetupError::Inbox { folder, source }
+    })?;
     let (resume, notice) = session(input.session_id.as_deref());
     let stuck_after = options.stuck_after_seconds.map(Duration::from_secs);
     let progress = options.progress;
@@ -115,7 +137,7 @@ fn container_paths() -> RunPaths {
 }
 
 /// The agent of the document, else the image's.
-fn agent_options(options: RunOptions) -> anyhow::Result<AgentOptions> {
+fn agent_options(options: RunOptions) -> Result<AgentOptions, SetupError> {
     if let Some(agent) = options.agent {
         return Ok(agent);
     }
@@ -124,17 +146,15 @@ fn agent_options(options: RunOptions) -> anyhow::Result<AgentOptions> {
         Ok(name) => *AgentKind::ALL
             .iter()
             .find(|kind| kind.name() == name)
-            .with_context(|| {
-                let names: Vec<_> = AgentKind::ALL.iter().map(|kind| kind.name()).collect();
-                let names = names.join(", ");
-                format!("{}={name:?} is not one of {names}", env::DRAWBRIDGE_AGENT)
-            })?,
+            .ok_or(SetupError::UnknownAgent { name })?,
     };
     Ok(AgentOptions::new(kind))
 }
 
 /// The agent's access to the proxy; in sealed mode through a relay of our own.
-async fn reach_proxy(options: &RunOptions) -> anyhow::Result<(Option<ModelAccess>, Option<Relay>)> {
+async fn reach_proxy(
+    options: &RunOptions,
+) -> Result<(Option<ModelAccess>, Option<Relay>), SetupError> {
     let Some(access) = &options.proxy else {
         return Ok((None, None));
     };
@@ -143,7 +163,7 @@ async fn reach_proxy(options: &RunOptions) -> anyhow::Result<(Option<ModelAccess
         ProxyEndpoint::Unix(socket) => {
             let relay = Relay::start(socket.clone())
                 .await
-                .context("cannot open a loopback port for the proxy")?;
+                .map_err(SetupError::Relay)?;
             (relay.base_url(), Some(relay))
         }
     };

@@ -47,12 +47,36 @@ const ENVIRONMENT: &[(&str, &str)] = &[
     ("CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD", "1"),
 ];
 
-/// The command line and environment of Claude Code. Values go in `--flag=value`
-/// form, so that none can pass for a flag.
+/// The command line and environment of Claude Code.
 pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> ChildSpec {
     let mut command = spec.options.command.iter().map(OsString::from);
     let program = command.next().unwrap_or_else(|| "claude".into());
     let mut args: Vec<OsString> = command.collect();
+    args.extend(flags(spec, resume));
+    let mut env = spec.environment();
+    env.extend(
+        ENVIRONMENT
+            .iter()
+            .map(|(name, value)| (name.into(), value.into())),
+    );
+    // Claude Code refuses to work as root outside a sandbox; a container is one.
+    if rustix::process::geteuid().is_root() {
+        env.push(("IS_SANDBOX".into(), "1".into()));
+    }
+    let mut removed_env = spec.removed_environment();
+    removed_env.push("CLAUDECODE");
+    ChildSpec {
+        program,
+        args,
+        cwd: spec.workspace.clone(),
+        env,
+        removed_env,
+    }
+}
+
+/// The flags, in `--flag=value` form, so that no value can pass for a flag.
+fn flags(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> Vec<OsString> {
+    let mut args = Vec::new();
     for flag in [
         "-p",
         "--output-format=stream-json",
@@ -94,25 +118,7 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
     if let Some(model) = &options.model {
         args.push(format!("--model={model}").into());
     }
-    let mut env = spec.environment();
-    env.extend(
-        ENVIRONMENT
-            .iter()
-            .map(|(name, value)| (name.into(), value.into())),
-    );
-    // Claude Code refuses to work as root outside a sandbox; a container is one.
-    if rustix::process::geteuid().is_root() {
-        env.push(("IS_SANDBOX".into(), "1".into()));
-    }
-    let mut removed_env = spec.removed_environment();
-    removed_env.push("CLAUDECODE");
-    ChildSpec {
-        program,
-        args,
-        cwd: spec.workspace.clone(),
-        env,
-        removed_env,
-    }
+    args
 }
 
 /// The servers that Claude Code starts, in its own form.
