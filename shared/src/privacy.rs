@@ -8,7 +8,7 @@ use std::io;
 /// # Errors
 /// The system refuses.
 pub fn not_dumpable() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(drawbridge_portable)))]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
     Ok(())
 }

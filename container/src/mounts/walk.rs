@@ -19,9 +19,9 @@ const MAX_DEPTH: usize = 128;
 const MAX_HIDDEN: usize = 100;
 
 /// Looking at a file needs no right to read it where the system can do that.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 const LOOK: OFlags = OFlags::PATH;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 const LOOK: OFlags = OFlags::NONBLOCK;
 
 /// Something that an agent must not see.

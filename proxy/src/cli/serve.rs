@@ -117,7 +117,7 @@ fn listen(config: &ListenConfig, proxy: &ProxyHandle) -> Result<Vec<ListenerGuar
 /// Keeps secrets out of core dumps, and the process's memory from being read by
 /// other processes of its user.
 fn forbid_dumps() {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(drawbridge_portable)))]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
         if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {

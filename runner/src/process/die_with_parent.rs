@@ -171,7 +171,7 @@ pub(crate) fn guard(args: &ParentArgs, signal: DeathSignal) -> Result<(), Parent
         .map_or(Ok(()), |parent| stop_with_parent(parent, signal))
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 fn set_death_signal(signal: DeathSignal) -> rustix::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(match signal {
         DeathSignal::Term => rustix::process::Signal::TERM,
@@ -179,17 +179,17 @@ fn set_death_signal(signal: DeathSignal) -> rustix::io::Result<()> {
     }))
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 fn forbid_new_privileges() -> rustix::io::Result<()> {
     rustix::thread::set_no_new_privs(true)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 fn set_death_signal(_: DeathSignal) -> rustix::io::Result<()> {
     Ok(())
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 fn forbid_new_privileges() -> rustix::io::Result<()> {
     Ok(())
 }

@@ -262,7 +262,7 @@ fn end_of(status: WaitStatus, sent: Option<Signal>) -> Exit {
     Exit::Child(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 fn become_subreaper() -> io::Result<()> {
     let own = rustix::process::getpid();
     if own != Pid::INIT {
@@ -271,7 +271,7 @@ fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 fn become_subreaper() -> io::Result<()> {
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! proxy, and from reading files that are known to hold secrets. The rest of
 //! the machine stays readable, and UDP and unix sockets stay reachable.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 mod landlock;
 
 use std::ffi::{OsStr, OsString};
@@ -177,15 +177,15 @@ pub(crate) fn require() -> Result<()> {
     })
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 use self::landlock::{enforce, support};
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 fn support() -> std::result::Result<(), &'static str> {
     Err("Landlock is a part of Linux")
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 fn enforce(_: &Sandbox) -> std::result::Result<(), &'static str> {
     support()
 }

@@ -238,7 +238,7 @@ fn move_to_free_name(from: &Path, folder: &Path, name: &OsStr) -> io::Result<OsS
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(drawbridge_portable)))]
 fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     let cwd = rustix::fs::CWD;
     match rustix::fs::renameat_with(cwd, from, cwd, to, rustix::fs::RenameFlags::NOREPLACE) {
@@ -248,7 +248,7 @@ fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), drawbridge_portable))]
 fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     if to.symlink_metadata().is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
