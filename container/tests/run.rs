@@ -1,21 +1,21 @@
-//! `drawbridge run` from outside, with a stand-in for the engine.
+//! `drawbridge run` from outside, with a fake engine.
 
 #![expect(clippy::unwrap_used, reason = "a test helper fails the test")]
 
-#[path = "run/callers.rs"]
-mod callers;
+#[path = "run/clients.rs"]
+mod clients;
 #[path = "run/config.rs"]
 mod config;
 #[path = "run/credentials.rs"]
 mod credentials;
+#[path = "run/dead_letters.rs"]
+mod dead_letters;
 #[path = "run/doctor.rs"]
 mod doctor;
 #[path = "run/faults.rs"]
 mod faults;
 #[path = "run/host.rs"]
 mod host;
-#[path = "run/letters.rs"]
-mod letters;
 #[path = "run/requests.rs"]
 mod requests;
 #[path = "run/serve.rs"]
@@ -26,36 +26,34 @@ mod terminal;
 mod waiting;
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
+use drawbridge_testkit::{Ended, FAKE_KEY as KEY, Program};
 use serde_json::Value;
 
-/// An obvious fake.
-const KEY: &str = "sk-ant-fake-CANARY-0123456789";
-
-struct Bench {
+/// A machine with a fake engine as its only one.
+struct TestMachine {
     folder: tempfile::TempDir,
 }
 
-impl Bench {
+impl TestMachine {
     /// A machine whose only engine behaves as the script says.
     fn new(script: &str) -> Self {
-        let bench = Self {
+        let machine = Self {
             folder: tempfile::tempdir().unwrap(),
         };
         for name in ["bin", "cwd"] {
-            fs::create_dir(bench.path(name)).unwrap();
+            fs::create_dir(machine.path(name)).unwrap();
         }
         let mut engine = PathBuf::from(env!("CARGO_BIN_EXE_drawbridge"));
         engine.pop();
         engine.push("examples/stand-in-engine");
-        symlink(&engine, bench.path("bin/docker")).unwrap();
-        symlink(&engine, bench.path("bin/container")).unwrap();
-        bench.script(script);
-        bench
+        symlink(&engine, machine.path("bin/docker")).unwrap();
+        symlink(&engine, machine.path("bin/container")).unwrap();
+        machine.script(script);
+        machine
     }
 
     fn script(&self, script: &str) {
@@ -79,21 +77,18 @@ impl Bench {
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("cwd"))
             .env("DRAWBRIDGE_STATE_DIR", self.path("state"))
-            .env("ANTHROPIC_API_KEY", KEY)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .env("ANTHROPIC_API_KEY", KEY);
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ended {
-        let args = [&["run", "--prompt", "hi"], args].concat();
-        let child = self.command(&args).spawn().unwrap();
-        self.end(child)
+    /// Runs any command to its end, with nothing on its standard input.
+    fn call(&self, args: &[&str]) -> Ended {
+        Program::run(&mut self.command(args))
     }
 
-    fn end(&self, child: Child) -> Ended {
-        Ended::from(child.wait_with_output().unwrap())
+    /// Runs `drawbridge run` with a prompt and more arguments.
+    fn run(&self, args: &[&str]) -> Ended {
+        self.call(&[&["run", "--prompt", "hi"], args].concat())
     }
 
     fn assert_nothing_is_left(&self) {
@@ -108,62 +103,30 @@ impl Bench {
     }
 }
 
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
-
-impl Ended {
-    #[track_caller]
-    fn assert_error(&self, code: i32, expected: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.err.contains(expected), "{self:?}");
-    }
-
-    fn events(&self) -> Vec<Value> {
-        let lines = self.out.lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-}
-
 #[test]
 fn the_answer_is_on_standard_output_and_nothing_else() {
-    let bench = Bench::new("answer");
-    let ended = bench.run(&[]);
+    let machine = TestMachine::new("answer");
+    let ended = machine.run(&[]);
     assert_eq!(
         (ended.code, ended.out.as_str()),
         (0, "hi (session none)\n"),
         "{ended:?}"
     );
     assert!(ended.err.contains("sealed network"), "{ended:?}");
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 #[test]
 fn no_key_and_no_token_is_in_arguments_or_environment() {
-    let bench = Bench::new("answer");
-    bench.run(&[]);
-    let input: Value = serde_json::from_str(&bench.read("bin/input")).unwrap();
+    let machine = TestMachine::new("answer");
+    machine.run(&[]);
+    let input: Value = serde_json::from_str(&machine.read("bin/input")).unwrap();
     let token = input["drawbridge"]["proxy"]["token"]
         .as_str()
         .unwrap()
         .to_owned();
     assert!(!input.to_string().contains(KEY));
-    let (calls, environment) = (bench.read("bin/calls"), bench.read("bin/environment"));
+    let (calls, environment) = (machine.read("bin/calls"), machine.read("bin/environment"));
     for secret in [KEY, token.as_str(), "ANTHROPIC_API_KEY"] {
         assert!(!calls.contains(secret), "{calls}");
         assert!(!environment.contains(secret), "{environment}");
@@ -173,41 +136,33 @@ fn no_key_and_no_token_is_in_arguments_or_environment() {
 /// It is longer than an argument may be, and process lists are read by all.
 #[test]
 fn a_prompt_is_in_no_argument_list() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     let prompt = "do this, PROMPT-CANARY ".repeat(20_000);
-    let mut command = bench.command(&["run", "--prompt", "-"]);
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(prompt.as_bytes()).unwrap();
-    drop(stdin);
-    let ended = bench.end(child);
+    let mut command = machine.command(&["run", "--prompt", "-"]);
+    let ended = Program::run_with(&mut command, &prompt);
     assert_eq!(ended.out, format!("{prompt} (session none)\n"));
-    assert!(!bench.read("bin/calls").contains("PROMPT-CANARY"));
-    assert!(bench.read("bin/input").contains("PROMPT-CANARY"));
+    assert!(!machine.read("bin/calls").contains("PROMPT-CANARY"));
+    assert!(machine.read("bin/input").contains("PROMPT-CANARY"));
 }
 
 #[test]
 fn a_group_resumes_its_conversation_and_a_run_without_one_does_not() {
-    let bench = Bench::new("answer");
-    bench.run(&["--group", "a"]);
-    assert_eq!(bench.run(&["--group", "a"]).out, "hi (session session-1)\n");
-    assert_eq!(bench.run(&["--group", "b"]).out, "hi (session none)\n");
-    assert_eq!(bench.run(&[]).out, "hi (session none)\n");
+    let machine = TestMachine::new("answer");
+    machine.run(&["--group", "a"]);
+    assert_eq!(
+        machine.run(&["--group", "a"]).out,
+        "hi (session session-1)\n"
+    );
+    assert_eq!(machine.run(&["--group", "b"]).out, "hi (session none)\n");
+    assert_eq!(machine.run(&[]).out, "hi (session none)\n");
 }
 
 #[test]
 fn events_begin_with_the_isolation_and_end_with_the_exit() {
-    let bench = Bench::new("answer");
-    let mut command = bench.command(&["run", "--prompt", "hi", "--json"]);
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let machine = TestMachine::new("answer");
+    let mut command = machine.command(&["run", "--prompt", "hi", "--json"]);
     let lines = "{\"type\":\"message\",\"text\":\"more\"}\nnonsense\n{\"type\":\"close\"}\n";
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(lines.as_bytes())
-        .unwrap();
-    let ended = bench.end(child);
+    let ended = Program::run_with(&mut command, lines);
     let events = ended.events();
     assert_eq!(events[0]["isolation"]["network"], "sealed", "{ended:?}");
     let of_type = |name: &str| events.iter().filter(|e| e["type"] == name).count();
@@ -218,42 +173,48 @@ fn events_begin_with_the_isolation_and_end_with_the_exit() {
 
 #[test]
 fn a_forged_record_is_no_answer() {
-    let ended = Bench::new("forge").run(&[]);
+    let ended = TestMachine::new("forge").run(&[]);
     assert_eq!(ended.out, "hi (session none)\n");
 }
 
 #[test]
 fn a_missing_credential_is_refused_before_the_engine_is_asked() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     let args = ["run", "--prompt", "hi"];
-    let child = bench.command(&args).env_remove("ANTHROPIC_API_KEY").spawn();
-    let ended = bench.end(child.unwrap());
-    ended.assert_error(3, "ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN");
-    assert!(!bench.path("bin/calls").exists());
+    let ended = Program::run(machine.command(&args).env_remove("ANTHROPIC_API_KEY"));
+    for name in [
+        "ANTHROPIC_API_KEY, CLAUDE_CODE_OAUTH_TOKEN",
+        "ANTHROPIC_AUTH_TOKEN",
+    ] {
+        ended.assert_error(3, name);
+    }
+    ended.assert_error(3, "\nhint: ");
+    assert_eq!(ended.out, "");
+    assert!(!machine.path("bin/calls").exists());
 }
 
 #[test]
 fn auto_never_picks_the_host() {
-    let bench = Bench::new("stopped");
-    let ended = bench.run(&[]);
+    let machine = TestMachine::new("stopped");
+    let ended = machine.run(&[]);
     ended.assert_error(3, "cannot connect to the daemon");
     ended.assert_error(3, "--runtime host, which does not isolate");
-    fs::remove_file(bench.path("bin/docker")).unwrap();
-    bench.run(&[]).assert_error(3, "docker is not installed");
+    fs::remove_file(machine.path("bin/docker")).unwrap();
+    machine.run(&[]).assert_error(3, "docker is not installed");
 }
 
 #[test]
 fn a_missing_image_names_the_command_that_makes_it() {
-    let bench = Bench::new("no image");
-    bench
+    let machine = TestMachine::new("no image");
+    machine
         .run(&[])
         .assert_error(3, "hint: drawbridge build-image claude");
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 #[test]
 fn each_end_has_its_class() {
-    let bench = Bench::new("");
+    let machine = TestMachine::new("");
     for (script, code, expected) in [
         (
             "cannot start",
@@ -274,41 +235,41 @@ fn each_end_has_its_class() {
             "ended with exit code 3: [agent-runner] it broke with [session token]",
         ),
     ] {
-        bench.script(script);
-        bench.run(&[]).assert_error(code, expected);
-        bench.assert_nothing_is_left();
+        machine.script(script);
+        machine.run(&[]).assert_error(code, expected);
+        machine.assert_nothing_is_left();
     }
 }
 
 #[test]
 fn time_limits_stop_the_container() {
-    let bench = Bench::new("never answer");
-    let ended = bench.run(&["--timeout", "1s"]);
+    let machine = TestMachine::new("never answer");
+    let ended = machine.run(&["--timeout", "1s"]);
     ended.assert_error(5, "the run was stopped after 1 s");
-    bench.assert_nothing_is_left();
-    let ended = bench.run(&["--idle-timeout", "1s"]);
+    machine.assert_nothing_is_left();
+    let ended = machine.run(&["--idle-timeout", "1s"]);
     ended.assert_error(5, "without an answer");
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 #[test]
 fn a_container_that_does_not_stop_is_killed() {
-    let bench = Bench::new("will not stop");
-    let ended = bench.run(&["--timeout", "1s"]);
+    let machine = TestMachine::new("will not stop");
+    let ended = machine.run(&["--timeout", "1s"]);
     ended.assert_error(5, "the run was stopped after 1 s");
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 #[test]
 fn a_bridge_run_has_a_network_of_its_own_whatever_its_end() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     for (script, code) in [("answer", 0), ("cannot start", 3), ("killed", 4)] {
-        bench.script(script);
-        let ended = bench.run(&["--network", "bridge"]);
+        machine.script(script);
+        let ended = machine.run(&["--network", "bridge"]);
         assert_eq!(ended.code, code, "{ended:?}");
-        bench.assert_nothing_is_left();
+        machine.assert_nothing_is_left();
     }
-    let calls = bench.read("bin/calls");
+    let calls = machine.read("bin/calls");
     let networks: Vec<_> = calls
         .lines()
         .filter(|call| call.starts_with("network create --label drawbridge.install="))
@@ -333,8 +294,8 @@ const APPLE: [&str; 6] = [
 
 #[test]
 fn apples_container_runs_an_agent_and_says_what_it_lacks() {
-    let bench = Bench::new("answer");
-    let ended = bench.run(&APPLE);
+    let machine = TestMachine::new("answer");
+    let ended = machine.run(&APPLE);
     assert_eq!(
         (ended.code, ended.out.as_str()),
         (0, "hi (session none)\n"),
@@ -344,7 +305,7 @@ fn apples_container_runs_an_agent_and_says_what_it_lacks() {
         ended.err.contains("WITHOUT seccomp and no-new-privileges"),
         "{ended:?}"
     );
-    let input: Value = serde_json::from_str(&bench.read("bin/input")).unwrap();
+    let input: Value = serde_json::from_str(&machine.read("bin/input")).unwrap();
     let endpoint = input["drawbridge"]["proxy"]["endpoint"]["url"]
         .as_str()
         .unwrap();
@@ -352,44 +313,44 @@ fn apples_container_runs_an_agent_and_says_what_it_lacks() {
         endpoint.starts_with("http://host.container.internal:"),
         "{endpoint}"
     );
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 #[test]
 fn apples_container_that_hangs_is_killed() {
-    let bench = Bench::new("will not stop");
-    let ended = bench.run(&[&APPLE[..], &["--timeout", "1s"]].concat());
+    let machine = TestMachine::new("will not stop");
+    let ended = machine.run(&[&APPLE[..], &["--timeout", "1s"]].concat());
     ended.assert_error(5, "the run was stopped after 1 s");
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 #[test]
 fn apples_container_refuses_what_it_cannot_do() {
-    let bench = Bench::new("answer");
-    let refused = |args: &[&str]| bench.run(&[&["--runtime", "apple"], args].concat());
+    let machine = TestMachine::new("answer");
+    let refused = |args: &[&str]| machine.run(&[&["--runtime", "apple"], args].concat());
     refused(&["--network", "bridge"]).assert_error(3, "cannot enforce seccomp");
     refused(&APPLE[4..]).assert_error(3, "choose --network bridge");
-    bench.script("no domain");
-    bench
+    machine.script("no domain");
+    machine
         .run(&APPLE)
         .assert_error(3, "sudo container system dns create");
-    bench.script("stopped");
-    bench
+    machine.script("stopped");
+    machine
         .run(&APPLE)
         .assert_error(3, "apiserver is not running");
 }
 
 #[test]
 fn unknown_names_are_refused_with_the_accepted_ones() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     for (flag, accepted) in [
         ("--runtime", "auto, docker, podman, apple, host"),
         ("--agent", "claude, builtin, "),
         ("--network", "sealed, bridge"),
     ] {
-        bench.run(&[flag, "nonsense"]).assert_error(2, accepted);
+        machine.run(&[flag, "nonsense"]).assert_error(2, accepted);
     }
-    bench
+    machine
         .run(&["--agent", "command"])
         .assert_error(2, "-- PROGRAM");
 }

@@ -7,16 +7,11 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use drawbridge_testkit::runner::Group;
+use drawbridge_testkit::{Program, nanoclaw};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// For everything a test waits for.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Each tool: its arguments, the folder, and the file, in which `ID` and `TIME`
 /// stand for what differs from call to call.
@@ -79,32 +74,29 @@ const TOOLS: &[(&str, &str, &str, &str)] = &[
 
 #[test]
 fn every_tool_writes_nanoclaws_bytes() {
-    let folder = folders();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
-        .args(["mcp", "--ipc"])
-        .arg(folder.path().join("ipc"))
-        .arg("--workspace")
-        .arg(folder.path().join("workspace"))
-        .env("NANOCLAW_CHAT_JID", "1@g.us")
-        .env("NANOCLAW_GROUP_FOLDER", "main")
-        .env("NANOCLAW_IS_MAIN", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let group = Group::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agent-runner"));
+    let mut server = Program::start(
+        command
+            .args(["mcp", "--ipc"])
+            .arg(group.path("ipc"))
+            .arg("--workspace")
+            .arg(group.path("workspace"))
+            .env("NANOCLAW_CHAT_JID", "1@g.us")
+            .env("NANOCLAW_GROUP_FOLDER", "main")
+            .env("NANOCLAW_IS_MAIN", "1"),
+    );
     let hello = json!({"protocolVersion": "2025-06-18", "capabilities": {},
                        "clientInfo": {"name": "test", "version": "0"}});
-    call(&mut stdin, &mut answers, "initialize", &hello);
+    call(&mut server, 0, "initialize", &hello);
     let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-    writeln!(stdin, "{ready}").unwrap();
-    for (tool, arguments, kind, expected) in TOOLS {
+    server.write(&format!("{ready}\n"));
+    for (number, (tool, arguments, kind, expected)) in TOOLS.iter().enumerate() {
         let arguments: Value = serde_json::from_str(arguments).unwrap();
         let params = json!({"name": tool, "arguments": arguments});
-        let answer = call(&mut stdin, &mut answers, "tools/call", &params);
+        let answer = call(&mut server, number + 1, "tools/call", &params);
         assert_ne!(answer["result"]["isError"], true, "{tool}: {answer}");
-        let files: Vec<_> = fs::read_dir(folder.path().join("ipc").join(kind))
+        let files: Vec<_> = fs::read_dir(group.path("ipc").join(kind))
             .unwrap()
             .collect();
         let [Ok(file)] = &files[..] else {
@@ -114,19 +106,19 @@ fn every_tool_writes_nanoclaws_bytes() {
         fs::remove_file(file.path()).unwrap();
         assert_eq!(without_what_differs(&text), *expected, "{tool}");
     }
-    drop(stdin);
-    end(child);
+    server.close_stdin();
+    assert_eq!(server.wait().code, 0);
 }
 
-fn call(
-    stdin: &mut impl Write,
-    answers: &mut impl Iterator<Item = std::io::Result<String>>,
-    method: &str,
-    params: &Value,
-) -> Value {
+/// The answer to a request, which is the server's line of this number.
+fn call(server: &mut Program, number: usize, method: &str, params: &Value) -> Value {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-    writeln!(stdin, "{request}").unwrap();
-    serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap()
+    server.write(&format!("{request}\n"));
+    server.wait_for_out("an answer", |out| {
+        let line = out.split_inclusive('\n').nth(number)?;
+        line.ends_with('\n')
+            .then(|| serde_json::from_str(line).unwrap())
+    })
 }
 
 /// The text with marks for its time and its task's id, which must have their
@@ -180,12 +172,15 @@ const FOLLOW_UP: &[u8] = br#"{"type":"message","text":"and \"this\"\ntoo \ud83d\
 #[test]
 fn every_document_of_its_host_is_read() {
     for (document, expected) in DOCUMENTS {
-        let folder = folders();
-        let path = |name: &str| folder.path().join(name);
-        let options = json!({
-            "agent": {"kind": "command", "command": ["sh", "-c", "cat > turn.tmp; cat turn.tmp >> turns; rm turn.tmp"]},
-            "paths": {"workspace": path("workspace"), "ipc": path("ipc"), "home": path("home")},
-        });
+        let group = Group::new();
+        let command = [
+            "sh",
+            "-c",
+            "cat > turn.tmp; cat turn.tmp >> turns; rm turn.tmp",
+        ];
+        let agent = json!({"kind": "command", "command": command});
+        let paths = &group.document("", "", &agent)["drawbridge"]["paths"];
+        let options = json!({"agent": agent, "paths": paths});
         // The last text may be open, for the sake of the table.
         let quote = if document.ends_with(['}', 'e']) {
             ""
@@ -193,54 +188,22 @@ fn every_document_of_its_host_is_read() {
             "\""
         };
         let document = format!("{document}{quote},\"drawbridge\":{options}}}");
-        fs::write(path("ipc/input/.next"), FOLLOW_UP).unwrap();
-        fs::rename(
-            path("ipc/input/.next"),
-            path("ipc/input/1772000000000-ab1c.json"),
-        )
-        .unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_agent-runner"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(document.as_bytes())
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let record = lines
-            .find(|line| line.as_ref().unwrap().starts_with('{'))
-            .unwrap()
-            .unwrap();
-        assert!(record.contains("\"status\":\"success\""), "{record}");
-        fs::write(path("ipc/input/_close"), "").unwrap();
-        end(child);
-        let turn = fs::read_to_string(path("workspace/turns")).unwrap();
+        let draft = group.path("ipc/input/.next");
+        fs::write(&draft, FOLLOW_UP).unwrap();
+        fs::rename(draft, group.path("ipc/input/1772000000000-ab1c.json")).unwrap();
+        let mut runner = Program::start(&mut Command::new(env!("CARGO_BIN_EXE_agent-runner")));
+        runner.write(&document);
+        runner.close_stdin();
+        let record = runner.wait_for_out("a record", |out| nanoclaw::records(out).pop());
+        assert_eq!(record["status"], "success", "{record}");
+        group.close("");
+        assert_eq!(runner.wait().code, 0);
+        let turn = fs::read_to_string(group.path("workspace/turns")).unwrap();
         assert_eq!(turn, format!("{expected}\nand \"this\"\ntoo 😀"));
-        assert!(is_empty(&path("ipc/input/.taken")), "confirmed and removed");
+        assert_eq!(
+            group.input_files(".taken"),
+            [""; 0],
+            "confirmed and removed"
+        );
     }
-}
-
-fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).unwrap().next().is_none()
-}
-
-fn folders() -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["workspace", "home", "ipc/input"] {
-        fs::create_dir_all(folder.path().join(name)).unwrap();
-    }
-    folder
-}
-
-fn end(mut child: Child) {
-    let deadline = Instant::now() + DEADLINE;
-    while child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "it does not end");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

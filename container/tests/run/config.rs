@@ -3,22 +3,23 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use super::{Bench, Ended};
+use drawbridge_testkit::{Ended, Program};
+
+use super::TestMachine;
 
 const FILE: &str = "# ours\n[run]\nmemory = '1g' # enough\n";
 
-impl Bench {
+impl TestMachine {
     fn config(&self, args: &[&str]) -> Ended {
-        let child = self.command(&[&["config"], args].concat()).spawn();
-        self.end(child.unwrap())
+        self.call(&[&["config"], args].concat())
     }
 }
 
 #[test]
 fn the_configuration_file_is_read_and_shown_with_its_source() {
-    let bench = Bench::new("answer");
-    let config = |text: &str| fs::write(bench.path("cwd/drawbridge.toml"), text).unwrap();
-    let show = || bench.config(&["show", "--cpus", "1"]);
+    let machine = TestMachine::new("answer");
+    let config = |text: &str| fs::write(machine.path("cwd/drawbridge.toml"), text).unwrap();
+    let show = || machine.config(&["show", "--cpus", "1"]);
     config("[run]\nmemory = '1g'\n[agent.claude]\npids = 64\n[serve]\nmax-runs = 2\n");
     let ended = show();
     assert!(ended.out.contains("memory = \"1g\"  # "), "{ended:?}");
@@ -55,10 +56,12 @@ fn the_configuration_file_is_read_and_shown_with_its_source() {
     ] {
         config(text);
         show().assert_error(2, complaint);
-        bench.run(&[]).assert_error(2, complaint);
+        machine.run(&[]).assert_error(2, complaint);
     }
     config("[run]\nmemroy = '1g'\n");
-    bench.run(&[]).assert_error(2, "accepted keys are runtime,");
+    machine
+        .run(&[])
+        .assert_error(2, "accepted keys are runtime,");
     let clear = "[[route]]\npreset = 'anthropic'\nupstream = 'http://api.example'\n";
     for (text, hint) in [
         (clear, "hint: use https, or "),
@@ -66,7 +69,7 @@ fn the_configuration_file_is_read_and_shown_with_its_source() {
         ("not toml", "hint: correct it in an editor"),
     ] {
         config(text);
-        let ended = bench.run(&[]);
+        let ended = machine.run(&[]);
         assert_eq!(ended.code, 2, "{ended:?}");
         let lines: Vec<_> = ended.err.lines().collect();
         assert!(
@@ -75,13 +78,13 @@ fn the_configuration_file_is_read_and_shown_with_its_source() {
         );
         assert!(lines.len() == 2 && lines[1].starts_with(hint), "{ended:?}");
     }
-    assert!(!bench.path("bin/calls").exists(), "the engine was asked");
+    assert!(!machine.path("bin/calls").exists(), "the engine was asked");
 }
 
 #[test]
 fn a_value_is_set_and_nothing_else_is_changed() {
-    let bench = Bench::new("answer");
-    let file = bench.path("cwd/drawbridge.toml");
+    let machine = TestMachine::new("answer");
+    let file = machine.path("cwd/drawbridge.toml");
     fs::write(&file, FILE).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     for (key, value) in [
@@ -89,32 +92,32 @@ fn a_value_is_set_and_nothing_else_is_changed() {
         ("agent.codex.memory", "3g"),
         ("serve.max-runs", "7"),
     ] {
-        let ended = bench.config(&["set", key, value]);
+        let ended = machine.config(&["set", key, value]);
         assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{ended:?}");
-        assert_eq!(bench.config(&["get", key]).out, format!("{value}\n"));
+        assert_eq!(machine.config(&["get", key]).out, format!("{value}\n"));
     }
     assert_eq!(
-        bench.read("cwd/drawbridge.toml"),
+        machine.read("cwd/drawbridge.toml"),
         "# ours\n[run]\nmemory = \"2g\" # enough\n\n[agent.codex]\nmemory = \"3g\"\n\n\
          [serve]\nmax-runs = 7\n"
     );
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
-    let names: Vec<_> = fs::read_dir(bench.path("cwd")).unwrap().collect();
+    let names: Vec<_> = fs::read_dir(machine.path("cwd")).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
     // A run of the agent goes by its own value, and every other one does not.
-    bench.run(&[]);
-    let calls = bench.read("bin/calls");
+    machine.run(&[]);
+    let calls = machine.read("bin/calls");
     assert!(calls.contains(" --memory 2g "), "{calls}");
-    let listed = bench.config(&["list", "--agent", "codex"]).out;
+    let listed = machine.config(&["list", "--agent", "codex"]).out;
     assert!(listed.contains("memory = \"3g\""), "{listed}");
-    assert_eq!(bench.config(&["unset", "memory"]).code, 0);
-    assert_eq!(bench.config(&["get", "memory"]).out, "4g\n");
+    assert_eq!(machine.config(&["unset", "memory"]).code, 0);
+    assert_eq!(machine.config(&["get", "memory"]).out, "4g\n");
 }
 
 #[test]
 fn what_is_not_acceptable_is_not_written() {
-    let bench = Bench::new("answer");
-    let file = bench.path("cwd/drawbridge.toml");
+    let machine = TestMachine::new("answer");
+    let file = machine.path("cwd/drawbridge.toml");
     fs::write(&file, FILE).unwrap();
     for (key, value, complaint) in [
         ("memroy", "1g", "accepted keys are runtime,"),
@@ -124,61 +127,60 @@ fn what_is_not_acceptable_is_not_written() {
         ("serve.drain", "soon", "accepted is a time"),
         ("agent.claude.runtime", "dokcer", "auto, docker, podman"),
     ] {
-        bench
+        machine
             .config(&["set", key, value])
             .assert_error(2, complaint);
-        assert_eq!(bench.read("cwd/drawbridge.toml"), FILE, "{key} {value}");
+        assert_eq!(machine.read("cwd/drawbridge.toml"), FILE, "{key} {value}");
     }
     // A file that is wrong elsewhere is mended first, which `set` can do.
     fs::write(&file, "[run]\nmemory = 'lots'\n").unwrap();
-    let refused = bench.config(&["set", "cpus", "1"]);
+    let refused = machine.config(&["set", "cpus", "1"]);
     refused.assert_error(2, "value \"lots\" is not valid");
-    assert_eq!(bench.config(&["set", "memory", "1g"]).code, 0);
+    assert_eq!(machine.config(&["set", "memory", "1g"]).code, 0);
     // As is a misspelt key, of which there may be more than one.
     fs::write(&file, "[run]\nmemroy = '1g'\n[serve]\nmax-rums = 1\n").unwrap();
     for (key, left) in [
         ("memroy", "[run]\n[serve]\nmax-rums = 1\n"),
         ("serve.max-rums", "[run]\n[serve]\n"),
     ] {
-        let ended = bench.config(&["unset", key]);
+        let ended = machine.config(&["unset", key]);
         assert_eq!(
-            (ended.code, bench.read("cwd/drawbridge.toml").as_str()),
+            (ended.code, machine.read("cwd/drawbridge.toml").as_str()),
             (0, left),
             "{ended:?}"
         );
     }
-    bench
+    machine
         .config(&["unset", "memroy"])
         .assert_error(2, "there is no setting");
     fs::write(&file, "[run\n").unwrap();
-    let refused = bench.config(&["set", "cpus", "1"]);
+    let refused = machine.config(&["set", "cpus", "1"]);
     refused.assert_error(2, "cannot be read");
     refused.assert_error(2, "hint: correct it in an editor");
-    assert_eq!(bench.read("cwd/drawbridge.toml"), "[run\n");
+    assert_eq!(machine.read("cwd/drawbridge.toml"), "[run\n");
 }
 
 #[test]
 fn the_file_in_use_is_the_one_that_is_changed() {
-    let bench = Bench::new("answer");
-    let here = bench.path("cwd/drawbridge.toml");
-    let of_user = bench.path("cwd/.config/drawbridge/drawbridge.toml");
-    let path = || bench.config(&["path"]).out;
+    let machine = TestMachine::new("answer");
+    let here = machine.path("cwd/drawbridge.toml");
+    let of_user = machine.path("cwd/.config/drawbridge/drawbridge.toml");
+    let path = || machine.config(&["path"]).out;
     assert_eq!(path(), format!("{}\n", here.display()));
-    assert_eq!(bench.config(&["set", "--user", "cpus", "1"]).code, 0);
+    assert_eq!(machine.config(&["set", "--user", "cpus", "1"]).code, 0);
     assert_eq!(path(), format!("{}\n", of_user.display()));
-    assert_eq!(bench.config(&["set", "pids", "64"]).code, 0);
+    assert_eq!(machine.config(&["set", "pids", "64"]).code, 0);
     assert!(!here.exists());
     // A link to the file stays one.
     symlink(&of_user, &here).unwrap();
-    assert_eq!(bench.config(&["set", "cpus", "2"]).code, 0);
+    assert_eq!(machine.config(&["set", "cpus", "2"]).code, 0);
     assert!(here.is_symlink());
     assert_eq!(
         fs::read_to_string(&of_user).unwrap(),
         "[run]\ncpus = 2\npids = 64\n"
     );
     let set = ["config", "set", "cpus", "1"];
-    let child = bench.command(&set).env("DRAWBRIDGE_CPUS", "2").spawn();
-    let ended = bench.end(child.unwrap());
+    let ended = Program::run(machine.command(&set).env("DRAWBRIDGE_CPUS", "2"));
     assert!(
         ended.err.contains("DRAWBRIDGE_CPUS wins over it"),
         "{ended:?}"
@@ -187,34 +189,30 @@ fn the_file_in_use_is_the_one_that_is_changed() {
 
 #[test]
 fn two_who_set_at_once_lose_nothing() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     let keys = ["memory", "tmp-size", "file-size"];
     let all = ["claude", "codex", "gemini", "acp"];
     let names = all.map(|agent| keys.map(|key| format!("agent.{agent}.{key}")));
     let names = names.as_flattened();
-    let children: Vec<_> = names
-        .iter()
-        .map(|name| {
-            bench
-                .command(&["config", "set", name, "1g"])
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    for child in children {
-        assert_eq!(bench.end(child).code, 0);
+    let start = |name: &String| {
+        let set = ["config", "set", name, "1g"];
+        Program::start(&mut machine.command(&set))
+    };
+    let programs: Vec<_> = names.iter().map(start).collect();
+    for mut program in programs {
+        assert_eq!(program.wait().code, 0);
     }
     for name in names {
-        assert_eq!(bench.config(&["get", name]).out, "1g\n", "{name}");
+        assert_eq!(machine.config(&["get", name]).out, "1g\n", "{name}");
     }
 }
 
 /// An agent writes to its workspace, and would give orders to this machine.
 #[test]
 fn no_configuration_is_read_from_where_agents_write() {
-    let bench = Bench::new("answer");
-    assert_eq!(bench.run(&["--group", "g"]).code, 0);
-    let workspace = bench.path("state/groups/g/workspace");
+    let machine = TestMachine::new("answer");
+    assert_eq!(machine.run(&["--group", "g"]).code, 0);
+    let workspace = machine.path("state/groups/g/workspace");
     fs::write(
         workspace.join("drawbridge.toml"),
         "[run]\nruntime = 'host'\n",
@@ -225,10 +223,8 @@ fn no_configuration_is_read_from_where_agents_write() {
         &["serve"],
         &["config", "show"],
     ] {
-        let child = bench.command(args).current_dir(&workspace).spawn();
-        bench
-            .end(child.unwrap())
-            .assert_error(2, "is in the state folder");
+        let ended = Program::run(machine.command(args).current_dir(&workspace));
+        ended.assert_error(2, "is in the state folder");
     }
 }
 
@@ -240,19 +236,19 @@ fn what_a_command_here_reads_is_mounted_for_nobody_to_write() {
         "cwd/.config/drawbridge/drawbridge.toml",
         "cwd/.env",
     ] {
-        let bench = Bench::new("answer");
+        let machine = TestMachine::new("answer");
         // Not below /tmp: an image has that path itself.
         let outside = tempfile::tempdir_in("/var/tmp").unwrap();
-        let folder = bench.path("cwd/.config/drawbridge");
+        let folder = machine.path("cwd/.config/drawbridge");
         fs::create_dir_all(&folder).unwrap();
         let list = serde_json::json!({
             "allowedRoots": [{ "path": outside.path(), "allowReadWrite": true }],
             "blockedPatterns": [], "nonMainReadOnly": false
         });
         fs::write(folder.join("mount-allowlist.json"), list.to_string()).unwrap();
-        symlink(outside.path().join("settings"), bench.path(read)).unwrap();
+        symlink(outside.path().join("settings"), machine.path(read)).unwrap();
         let mount = format!("{}:shared:rw", outside.path().display());
-        let ended = bench.run(&["--runtime", "docker", "--mount", &mount]);
+        let ended = machine.run(&["--runtime", "docker", "--mount", &mount]);
         ended.assert_error(2, "may not be written to: the next command would read it");
         assert!(ended.err.contains(read), "{ended:?}");
     }

@@ -2,10 +2,11 @@
 
 use std::fs;
 
+use drawbridge_testkit::{Ended, Program};
 use serde_json::json;
 
+use super::TestMachine;
 use super::serve::Driver;
-use super::{Bench, Ended};
 
 /// Obvious fakes.
 const IN_TWO_LINES: &str = "sk-ant-fake\nCANARY-0123456789";
@@ -16,7 +17,7 @@ const REASON: &str = "is not a credential: character 12 is not a printable ASCII
 const FROM_A_FILE: &str = "[[route]]\npreset = \"anthropic\"\n\
                            credential = { source = \"file\", path = \"key\" }\n";
 
-impl Bench {
+impl TestMachine {
     /// Runs the program with this key in its environment, or with none.
     fn with_key(&self, key: Option<&str>, args: &[&str]) -> Ended {
         let mut command = self.command(args);
@@ -24,7 +25,7 @@ impl Bench {
             Some(key) => command.env("ANTHROPIC_API_KEY", key),
             None => command.env_remove("ANTHROPIC_API_KEY"),
         };
-        self.end(command.spawn().unwrap())
+        Program::run(&mut command)
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -51,27 +52,27 @@ fn assert_refused(ended: &Ended) {
 #[test]
 fn a_credential_that_no_request_could_carry_starts_nothing() {
     let run = ["run", "--prompt", "hi"];
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     for key in [IN_TWO_LINES, NOT_ASCII] {
-        assert_refused(&bench.with_key(Some(key), &run));
+        assert_refused(&machine.with_key(Some(key), &run));
     }
     for key in [" sk-ant-fake-CANARY", "sk-ant-fake-CANARY "] {
-        let ended = bench.with_key(Some(key), &run);
+        let ended = machine.with_key(Some(key), &run);
         ended.assert_error(3, "it starts or ends with a space");
     }
-    bench.write(".env", &format!("ANTHROPIC_API_KEY={NOT_ASCII}\n"));
-    assert_refused(&bench.with_key(None, &run));
-    bench.write("drawbridge.toml", FROM_A_FILE);
-    bench.write("key", IN_TWO_LINES);
-    assert_refused(&bench.run(&[]));
-    bench.assert_containers_started(0);
+    machine.write(".env", &format!("ANTHROPIC_API_KEY={NOT_ASCII}\n"));
+    assert_refused(&machine.with_key(None, &run));
+    machine.write("drawbridge.toml", FROM_A_FILE);
+    machine.write("key", IN_TWO_LINES);
+    assert_refused(&machine.run(&[]));
+    machine.assert_containers_started(0);
 }
 
 #[test]
 fn programs_are_told_that_nothing_was_started() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     let args = ["run", "--json", "--prompt", "hi"];
-    let ended = bench.with_key(Some(IN_TWO_LINES), &args);
+    let ended = machine.with_key(Some(IN_TWO_LINES), &args);
     assert_refused(&ended);
     let events = ended.events();
     let [exit] = &events[..] else {
@@ -81,20 +82,20 @@ fn programs_are_told_that_nothing_was_started() {
         (&exit["type"], &exit["class"]),
         (&json!("exit"), &json!("not-started"))
     );
-    bench.assert_containers_started(0);
+    machine.assert_containers_started(0);
 }
 
 #[test]
 fn serve_starts_neither_itself_nor_a_run_with_it() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     // Its standard input is at its end, so that it would end at once.
-    assert_refused(&bench.with_key(Some(NOT_ASCII), &["serve", "--stdio"]));
-    bench.write("drawbridge.toml", FROM_A_FILE);
-    bench.write("key", "sk-ant-fake\n");
-    let mut driver = Driver::start(&bench, &["--max-attempts", "1"]);
+    assert_refused(&machine.with_key(Some(NOT_ASCII), &["serve", "--stdio"]));
+    machine.write("drawbridge.toml", FROM_A_FILE);
+    machine.write("key", "sk-ant-fake\n");
+    let mut driver = Driver::start(&machine, &["--max-attempts", "1"]);
     driver.submit(&json!({ "prompt": "hi", "group": "g" }));
     driver.until("done");
-    bench.write("key", IN_TWO_LINES);
+    machine.write("key", IN_TWO_LINES);
     driver.submit(&json!({ "prompt": "hi", "group": "g" }));
     let end = driver.until_one_of(&["dead", "done"]).pop().unwrap();
     let dead = &end["event"];
@@ -105,13 +106,13 @@ fn serve_starts_neither_itself_nor_a_run_with_it() {
     assert!(dead["error"].to_string().contains(REASON), "{dead}");
     assert!(dead["hint"].is_string(), "{dead}");
     assert_eq!(driver.end(), 0);
-    bench.assert_containers_started(1);
+    machine.assert_containers_started(1);
 }
 
 #[test]
 fn the_doctor_tells_what_is_wrong_with_it() {
-    let bench = Bench::new("stopped");
-    let ended = bench.with_key(Some(IN_TWO_LINES), &["doctor"]);
+    let machine = TestMachine::new("stopped");
+    let ended = machine.with_key(Some(IN_TWO_LINES), &["doctor"]);
     assert_eq!(ended.code, 3, "{ended:?}");
     let line = ended.out.lines().find(|line| line.contains(" credential "));
     let line = line.unwrap();

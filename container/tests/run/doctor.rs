@@ -3,16 +3,18 @@
 use std::fs;
 use std::net::TcpListener;
 
-use super::{Bench, Ended};
+use drawbridge_testkit::Ended;
+
+use super::TestMachine;
 
 /// An address of this machine for the doctor's second container, and the port on
 /// which that listens.
 #[cfg(target_os = "linux")]
 const PEER: (&str, u16) = ("127.47.11.1", 4711);
 
-impl Bench {
+impl TestMachine {
     fn ask(&self, command: &str) -> Ended {
-        self.end(self.command(&[command]).spawn().unwrap())
+        self.call(&[command])
     }
 
     /// Asks the doctor, who finds a second container or not.
@@ -31,14 +33,14 @@ impl Bench {
 #[test]
 fn the_doctors_second_container_leaves_no_folder() {
     let _peer = TcpListener::bind(PEER).unwrap();
-    let bench = Bench::new("answer");
-    fs::write(bench.path("bin/peer"), PEER.0).unwrap();
-    // The stand-in is no probe; by then the second container has been found.
-    bench.assert_the_doctor_leaves_nothing("the probe gave no report");
+    let machine = TestMachine::new("answer");
+    fs::write(machine.path("bin/peer"), PEER.0).unwrap();
+    // The fake engine is no probe; by then the second container has been found.
+    machine.assert_the_doctor_leaves_nothing("the probe gave no report");
 }
 
 #[test]
 fn a_second_container_that_does_not_start_leaves_no_folder() {
-    let bench = Bench::new("answer");
-    bench.assert_the_doctor_leaves_nothing("has no address");
+    let machine = TestMachine::new("answer");
+    machine.assert_the_doctor_leaves_nothing("has no address");
 }

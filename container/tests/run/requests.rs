@@ -1,25 +1,24 @@
 //! What an agent asks of the host, from the file to the answer.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::{Child, ChildStdin, Stdio};
 
+use drawbridge_testkit::{Dialogue, Ended};
 use serde_json::{Value, json};
 
-use super::{Bench, Ended};
+use super::TestMachine;
 
-impl Bench {
+impl TestMachine {
     /// The agent makes these requests, in order; its answer to the prompt is
     /// what it was told, one line per request.
     pub(super) fn asking(requests: &[Value]) -> Self {
-        let bench = Self::new("requests");
-        fs::create_dir(bench.path("bin/requests")).unwrap();
+        let machine = Self::new("requests");
+        fs::create_dir(machine.path("bin/requests")).unwrap();
         for (number, request) in requests.iter().enumerate() {
             let name = format!("bin/requests/{number}.json");
-            fs::write(bench.path(&name), request.to_string()).unwrap();
+            fs::write(machine.path(&name), request.to_string()).unwrap();
         }
-        bench
+        machine
     }
 
     fn group_folder(&self, name: &str) -> std::path::PathBuf {
@@ -54,48 +53,29 @@ fn pause(id: &str) -> Value {
 }
 
 /// A program that drives a run.
-struct Driver {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
-}
+struct Driver(Dialogue);
 
 impl Driver {
-    fn start(bench: &Bench, args: &[&str]) -> Self {
-        let start = ["run", "--json", "--prompt", "hi", "--group", "g"];
-        let mut command = bench.command(&[&start, args].concat());
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let stdin = child.stdin.take();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self {
-            child,
-            stdin,
-            lines,
-        }
+    fn start(machine: &TestMachine) -> Self {
+        let run = ["run", "--json", "--prompt", "hi", "--group", "g"];
+        Self(Dialogue::start(&mut machine.command(&run)))
     }
 
-    fn say(&mut self, line: &Value) {
-        let stdin = self.stdin.as_mut().unwrap();
-        writeln!(stdin, "{line}").unwrap();
+    fn send(&mut self, line: &Value) {
+        self.0.send(line);
     }
 
     /// The next event of a type.
     fn next(&mut self, kind: &str) -> Value {
-        loop {
-            let line = self.lines.next().unwrap().unwrap();
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["type"] == kind {
-                return event;
-            }
-        }
+        self.0.find(|event| event["type"] == kind)
     }
 
     /// What the agent was told, at the end.
     fn finish(mut self) -> Vec<Value> {
         let result = self.next("result");
-        drop(self.stdin.take());
+        self.0.program.close_stdin();
         assert_eq!(self.next("exit")["code"], 0);
-        self.child.wait().unwrap();
+        assert_eq!(self.0.end().code, 0);
         let lines = result["result"].as_str().unwrap().lines();
         lines
             .map(|line| serde_json::from_str(line).unwrap())
@@ -105,24 +85,24 @@ impl Driver {
 
 #[test]
 fn requests_are_events_and_answers_come_on_standard_input() {
-    let bench = Bench::asking(&[message("working"), question(), pause("t1")]);
-    let mut driver = Driver::start(&bench, &[]);
-    driver.say(&json!({
+    let machine = TestMachine::asking(&[message("working"), question(), pause("t1")]);
+    let mut driver = Driver::start(&machine);
+    driver.send(&json!({
         "type": "snapshot",
         "tasks": [{"id": "t1", "groupFolder": "g", "schedule_type": "once", "schedule_value": "x"}],
     }));
     let asked = driver.next("request");
     assert_eq!(asked["group"], "g");
     assert_eq!(asked["request"], message("working"));
-    driver.say(&json!({"type": "answer", "id": asked["id"], "ok": true}));
+    driver.send(&json!({"type": "answer", "id": asked["id"], "ok": true}));
     let asked = driver.next("request");
     // A closed conversation still takes answers.
-    driver.say(&json!({"type": "close"}));
-    driver.say(&json!({"type": "answer", "id": asked["id"], "ok": true, "text": "blue"}));
+    driver.send(&json!({"type": "close"}));
+    driver.send(&json!({"type": "answer", "id": asked["id"], "ok": true, "text": "blue"}));
     let asked = driver.next("request");
     assert_eq!(asked["request"], pause("t1"));
-    driver.say(&json!({"type": "answer", "id": "nonsense", "ok": true}));
-    driver.say(&json!({"type": "answer", "id": asked["id"], "ok": false, "text": "not now"}));
+    driver.send(&json!({"type": "answer", "id": "nonsense", "ok": true}));
+    driver.send(&json!({"type": "answer", "id": asked["id"], "ok": false, "text": "not now"}));
     assert_eq!(
         driver.next("warning")["message"],
         "no request \"nonsense\" waits for an answer"
@@ -131,18 +111,18 @@ fn requests_are_events_and_answers_come_on_standard_input() {
     assert_eq!(told[0], json!({"ok": true}));
     assert_eq!(told[1], json!({"ok": true, "text": "blue"}));
     assert_eq!(told[2], json!({"ok": false, "text": "not now"}));
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
     for folder in ["requests", "rejected", "ipc/answers", "ipc/messages"] {
-        let left = fs::read_dir(bench.group_folder("g").join(folder)).unwrap();
-        // The stand-in does not remove what it has read.
+        let left = fs::read_dir(machine.group_folder("g").join(folder)).unwrap();
+        // The fake engine does not remove what it has read.
         assert!(left.count() == 0 || folder == "ipc/answers", "{folder}");
     }
 }
 
 #[test]
 fn a_person_sees_messages_and_nobody_can_be_asked_without_a_terminal() {
-    let bench = Bench::asking(&[message("working"), question(), pause("t1")]);
-    let ended = bench.run(&["--group", "g"]);
+    let machine = TestMachine::asking(&[message("working"), question(), pause("t1")]);
+    let ended = machine.run(&["--group", "g"]);
     assert_eq!(ended.out.lines().next(), Some("working"), "{ended:?}");
     let told = told(&ended);
     assert_eq!(told[0], json!({"ok": true}));
@@ -157,8 +137,8 @@ fn a_person_sees_messages_and_nobody_can_be_asked_without_a_terminal() {
 
 #[test]
 fn a_program_that_only_reads_is_told_and_the_agent_knows() {
-    let bench = Bench::asking(&[message("working"), question()]);
-    let ended = bench.run(&["--group", "g", "--json"]);
+    let machine = TestMachine::asking(&[message("working"), question()]);
+    let ended = machine.run(&["--group", "g", "--json"]);
     let events = ended.events();
     let of_type = |name: &str| events.iter().filter(|e| e["type"] == name).count();
     assert_eq!(of_type("request"), 2, "{ended:?}");
@@ -170,14 +150,14 @@ fn a_program_that_only_reads_is_told_and_the_agent_knows() {
 
 #[test]
 fn a_handler_answers_in_order_and_its_failure_is_a_refusal() {
-    let bench = Bench::asking(&[
+    let machine = TestMachine::asking(&[
         message("one"),
         message("fail"),
         message("nonsense"),
         question(),
     ]);
-    let log = bench.path("handled").display().to_string();
-    let handler = bench.executable(
+    let log = machine.path("handled").display().to_string();
+    let handler = machine.executable(
         "handler",
         &format!(
             "read -r request; echo \"$request\" >> {log}; case $request in \
@@ -186,7 +166,7 @@ fn a_handler_answers_in_order_and_its_failure_is_a_refusal() {
              *) echo '{{\"ok\":true,\"text\":\"done\"}}';; esac"
         ),
     );
-    let ended = bench.run(&["--group", "g", "--on-request", &handler]);
+    let ended = machine.run(&["--group", "g", "--on-request", &handler]);
     let told = told(&ended);
     assert_eq!(told[0], json!({"ok": true, "text": "done"}), "{ended:?}");
     for failed in &told[1..3] {
@@ -198,21 +178,21 @@ fn a_handler_answers_in_order_and_its_failure_is_a_refusal() {
         "{ended:?}"
     );
     assert!(ended.err.contains("its answer is none"), "{ended:?}");
-    let requests = bench.read("handled");
+    let requests = machine.read("handled");
     assert_eq!(requests.lines().count(), 4, "{requests}");
     let first: Value = serde_json::from_str(requests.lines().next().unwrap()).unwrap();
     assert_eq!(
         (&first["group"], &first["request"]),
         (&json!("g"), &message("one"))
     );
-    let ended = bench.run(&["--on-request", "./none"]);
+    let ended = machine.run(&["--on-request", "./none"]);
     ended.assert_error(2, "on-request: there is no program ./none");
 }
 
 #[test]
 fn the_snapshot_gives_the_group_its_chat_and_its_rights() {
     let to_main = json!({"type": "message", "chatJid": "boss@chat", "text": "hello"});
-    let bench = Bench::asking(&[to_main]);
+    let machine = TestMachine::asking(&[to_main]);
     let snapshot = |is_main: bool| {
         json!({
             "groups": [
@@ -222,16 +202,16 @@ fn the_snapshot_gives_the_group_its_chat_and_its_rights() {
             "tasks": [{"id": "t1", "groupFolder": "boss", "schedule_type": "once", "schedule_value": "x"}],
         })
     };
-    let path = bench.path("snapshot.json");
+    let path = machine.path("snapshot.json");
     let run = |is_main: bool| {
         fs::write(&path, snapshot(is_main).to_string()).unwrap();
-        let ended = bench.run(&["--group", "g", "--snapshot", &path.display().to_string()]);
-        let input: Value = serde_json::from_str(&bench.read("bin/input")).unwrap();
+        let ended = machine.run(&["--group", "g", "--snapshot", &path.display().to_string()]);
+        let input: Value = serde_json::from_str(&machine.read("bin/input")).unwrap();
         assert_eq!(
             (&input["chatJid"], &input["isMain"]),
             (&json!("g@chat"), &json!(is_main))
         );
-        let tasks = fs::read_to_string(bench.group_folder("g").join("ipc/current_tasks.json"));
+        let tasks = fs::read_to_string(machine.group_folder("g").join("ipc/current_tasks.json"));
         let tasks: Value = serde_json::from_str(&tasks.unwrap()).unwrap();
         assert_eq!(tasks.as_array().unwrap().len(), usize::from(is_main));
         told(&ended)[0]["ok"] == true
@@ -239,24 +219,24 @@ fn the_snapshot_gives_the_group_its_chat_and_its_rights() {
     assert!(!run(false));
     assert!(run(true));
     fs::write(&path, "{\"grups\":[]}").unwrap();
-    let ended = bench.run(&["--snapshot", &path.display().to_string()]);
+    let ended = machine.run(&["--snapshot", &path.display().to_string()]);
     ended.assert_error(2, "unknown field `grups`");
 }
 
 #[test]
 fn a_file_is_handed_out_as_a_copy_and_hostile_files_are_not() {
     let file = |path: &str| json!({"type": "file", "chatJid": "g@drawbridge", "path": path});
-    let bench = Bench::asking(&[
+    let machine = TestMachine::asking(&[
         file("report.txt"),
         file("link"),
         file("../session.json"),
         file("/etc/passwd"),
     ]);
-    let workspace = bench.group_folder("g").join("workspace");
+    let workspace = machine.group_folder("g").join("workspace");
     fs::create_dir_all(&workspace).unwrap();
     fs::write(workspace.join("report.txt"), "the report").unwrap();
     symlink("/etc/passwd", workspace.join("link")).unwrap();
-    let ended = bench.run(&["--group", "g", "--json"]);
+    let ended = machine.run(&["--group", "g", "--json"]);
     let events = ended.events();
     let asked: Vec<_> = events.iter().filter(|e| e["type"] == "request").collect();
     assert_eq!(asked.len(), 1, "{ended:?}");
@@ -268,13 +248,13 @@ fn a_file_is_handed_out_as_a_copy_and_hostile_files_are_not() {
 
 #[test]
 fn an_answer_names_files_and_the_event_holds_their_copies() {
-    let bench = Bench::new("answer");
-    let workspace = bench.group_folder("g").join("workspace");
+    let machine = TestMachine::new("answer");
+    let workspace = machine.group_folder("g").join("workspace");
     fs::create_dir_all(&workspace).unwrap();
     fs::write(workspace.join("a.txt"), "a").unwrap();
     let prompt = "Look: [send_file: /workspace/group/a.txt] [send_file: /etc/passwd]";
     let args = ["run", "--json", "--group", "g", "--prompt", prompt];
-    let ended = bench.end(bench.command(&args).spawn().unwrap());
+    let ended = machine.call(&args);
     let events = ended.events();
     let result = events.iter().find(|e| e["type"] == "result").unwrap();
     assert_eq!(
@@ -296,19 +276,19 @@ fn an_answer_names_files_and_the_event_holds_their_copies() {
 /// The agent owns its IPC folder: whatever it puts there stays its own problem.
 #[test]
 fn hostile_files_are_set_aside_once_and_leave_the_rest_alone() {
-    let bench = Bench::asking(&[message("still heard")]);
-    let messages = bench.group_folder("g").join("ipc/messages");
+    let machine = TestMachine::asking(&[message("still heard")]);
+    let messages = machine.group_folder("g").join("ipc/messages");
     fs::create_dir_all(&messages).unwrap();
-    let outside = bench.path("outside");
+    let outside = machine.path("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("theirs"), message("stolen").to_string()).unwrap();
     symlink(outside.join("theirs"), messages.join("link.json")).unwrap();
-    symlink(&outside, bench.group_folder("g").join("ipc/answers")).unwrap();
-    symlink(&outside, bench.group_folder("g").join("ipc/tasks")).unwrap();
-    symlink(&outside, bench.group_folder("g").join("ipc/input")).unwrap();
+    symlink(&outside, machine.group_folder("g").join("ipc/answers")).unwrap();
+    symlink(&outside, machine.group_folder("g").join("ipc/tasks")).unwrap();
+    symlink(&outside, machine.group_folder("g").join("ipc/input")).unwrap();
     symlink(
         outside.join("theirs"),
-        bench.group_folder("g").join("ipc/current_tasks.json"),
+        machine.group_folder("g").join("ipc/current_tasks.json"),
     )
     .unwrap();
     fs::create_dir(messages.join("folder.json")).unwrap();
@@ -322,7 +302,7 @@ fn hostile_files_are_set_aside_once_and_leave_the_rest_alone() {
         .status();
     assert!(pipe.unwrap().success());
 
-    let ended = bench.run(&["--group", "g"]);
+    let ended = machine.run(&["--group", "g"]);
     assert!(ended.out.starts_with("still heard\n"), "{ended:?}");
     assert!(!ended.out.contains("stolen"), "{ended:?}");
     assert_eq!(ended.err.matches("is refused").count(), 4, "{ended:?}");
@@ -336,26 +316,26 @@ fn hostile_files_are_set_aside_once_and_leave_the_rest_alone() {
         theirs.contains("stolen"),
         "it was written through a symlink"
     );
-    let reason = bench.group_folder("g").join("rejected/bad.json.reason");
+    let reason = machine.group_folder("g").join("rejected/bad.json.reason");
     assert!(
         fs::read_to_string(reason)
             .unwrap()
             .contains("not a request")
     );
     // Once is enough.
-    let again = bench.run(&["--group", "g"]);
+    let again = machine.run(&["--group", "g"]);
     assert!(!again.err.contains("is refused"), "{again:?}");
 }
 
 /// A launcher that was killed between taking a request and telling of it.
 #[test]
 fn what_a_killed_launcher_had_taken_is_told_by_the_next() {
-    let bench = Bench::new("answer");
-    let taken = bench.group_folder("g").join("requests");
+    let machine = TestMachine::new("answer");
+    let taken = machine.group_folder("g").join("requests");
     fs::create_dir_all(&taken).unwrap();
     fs::write(taken.join("1-a.json"), message("late").to_string()).unwrap();
     fs::write(taken.join("2-b.json"), question().to_string()).unwrap();
-    let ended = bench.run(&["--group", "g"]);
+    let ended = machine.run(&["--group", "g"]);
     assert!(ended.out.starts_with("late\n"), "{ended:?}");
     assert!(!ended.err.contains("the agent asks"), "{ended:?}");
     assert_eq!(fs::read_dir(taken).unwrap().count(), 0);

@@ -1,40 +1,29 @@
 //! `drawbridge serve` with an engine that fails in all the ways it can.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use drawbridge_testkit::Dialogue;
 use serde_json::{Value, json};
 
-use super::{Bench, KEY};
+use super::{KEY, TestMachine};
 
 /// A program that drives `serve --stdio`.
-pub(super) struct Driver {
-    child: Child,
-    stdin: ChildStdin,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-}
+pub(super) struct Driver(Dialogue);
 
 impl Driver {
-    pub(super) fn start(bench: &Bench, args: &[&str]) -> Self {
+    pub(super) fn start(machine: &TestMachine, args: &[&str]) -> Self {
         let start = ["serve", "--stdio", "--retry-delay", "10ms"];
-        let mut command = bench.command(&[&start, args].concat());
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        let stdin = child.stdin.take().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self {
-            child,
-            stdin,
-            lines,
-        }
+        Self(Dialogue::start(
+            &mut machine.command(&[&start, args].concat()),
+        ))
     }
 
-    fn say(&mut self, command: &Value) {
-        writeln!(self.stdin, "{command}").unwrap();
+    fn send(&mut self, command: &Value) {
+        self.0.send(command);
     }
 
     pub(super) fn submit(&mut self, submission: &Value) {
-        self.say(&json!({ "submit": submission }));
+        self.send(&json!({ "submit": submission }));
     }
 
     /// The lines up to the first one that has this type of event.
@@ -44,38 +33,23 @@ impl Driver {
 
     /// The lines up to the first one that has one of these types of events.
     pub(super) fn until_one_of(&mut self, kinds: &[&str]) -> Vec<Value> {
-        let mut lines = Vec::new();
-        loop {
-            let line = self.lines.next().unwrap().unwrap();
-            lines.push(serde_json::from_str::<Value>(&line).unwrap());
-            let kind = &lines.last().unwrap()["event"]["type"];
-            if kinds.iter().any(|wanted| kind == wanted) {
-                return lines;
-            }
-        }
+        self.0
+            .until(|line| kinds.iter().any(|kind| line["event"]["type"] == *kind))
     }
 
     /// The next answer to a command.
     fn answer(&mut self) -> Value {
-        loop {
-            let line = self.lines.next().unwrap().unwrap();
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line.get("answer").is_some() || line.get("error").is_some() {
-                return line;
-            }
-        }
+        self.0
+            .find(|line| line.get("answer").is_some() || line.get("error").is_some())
     }
 
     /// Kills it as a power cut would.
     fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.0.program.kill();
     }
 
     pub(super) fn end(self) -> i32 {
-        drop(self.stdin);
-        let mut child = self.child;
-        child.wait().unwrap().code().unwrap()
+        self.0.end().code
     }
 }
 
@@ -87,8 +61,8 @@ fn count(lines: &[Value], kind: &str) -> usize {
 #[test]
 fn what_never_started_is_tried_three_times_and_then_kept() {
     for script in ["cannot start", "no image", "stopped"] {
-        let bench = Bench::new(script);
-        let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+        let machine = TestMachine::new(script);
+        let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
         driver.submit(&json!({ "prompt": "hi", "group": "g" }));
         let lines = driver.until("dead");
         assert_eq!((count(&lines, "attempt"), count(&lines, "retry")), (3, 2));
@@ -99,23 +73,23 @@ fn what_never_started_is_tried_three_times_and_then_kept() {
         );
         assert!(dead["hint"].is_string(), "{dead}");
         // When the cause is gone, a person has it tried again.
-        bench.script("answer");
-        driver.say(&json!({ "retry": { "id": 1 } }));
+        machine.script("answer");
+        driver.send(&json!({ "retry": { "id": 1 } }));
         let lines = driver.until("done");
         let result = lines.iter().find(|line| line["event"]["type"] == "result");
         assert_eq!(result.unwrap()["event"]["result"], "hi (session none)");
         assert_eq!(driver.end(), 0);
-        bench.assert_nothing_is_left();
+        machine.assert_nothing_is_left();
     }
 }
 
 #[test]
 fn an_engine_that_comes_back_in_time_costs_nothing() {
-    let bench = Bench::new("stopped");
-    let mut driver = Driver::start(&bench, &["--runtime", "docker", "--max-attempts", "50"]);
+    let machine = TestMachine::new("stopped");
+    let mut driver = Driver::start(&machine, &["--runtime", "docker", "--max-attempts", "50"]);
     driver.submit(&json!({ "prompt": "hi" }));
     driver.until("retry");
-    bench.script("answer");
+    machine.script("answer");
     driver.until("done");
     assert_eq!(driver.end(), 0);
 }
@@ -127,8 +101,8 @@ fn each_failure_of_the_engine_has_its_class_and_a_log_without_secrets() {
         ("crash", "never-started", 1, "it broke with [session token]"),
         ("agent fails", "agent-failed", 1, ""),
     ] {
-        let bench = Bench::new(script);
-        let mut driver = Driver::start(&bench, &["--runtime", "docker", "--max-attempts", "1"]);
+        let machine = TestMachine::new(script);
+        let mut driver = Driver::start(&machine, &["--runtime", "docker", "--max-attempts", "1"]);
         driver.submit(&json!({ "prompt": "hi" }));
         let lines = driver.until("dead");
         let dead = &lines.last().unwrap()["event"];
@@ -137,7 +111,7 @@ fn each_failure_of_the_engine_has_its_class_and_a_log_without_secrets() {
             (&json!(class), &json!(code)),
             "{script}"
         );
-        driver.say(&json!({ "dead-letter": { "id": 1 } }));
+        driver.send(&json!({ "dead-letter": { "id": 1 } }));
         let letter = driver.answer()["answer"].take();
         let letter = if letter["failures"].is_array() {
             letter
@@ -149,23 +123,23 @@ fn each_failure_of_the_engine_has_its_class_and_a_log_without_secrets() {
         assert!(log.contains(expected), "{script}: {letter}");
         assert!(!letter.to_string().contains(KEY));
         assert_eq!(driver.end(), 0);
-        bench.assert_nothing_is_left();
+        machine.assert_nothing_is_left();
     }
 }
 
 #[test]
 fn what_an_agent_asks_for_is_an_event_and_a_command_answers_it() {
     let request = json!({"type": "message", "chatJid": "g@drawbridge", "text": "half done"});
-    let bench = Bench::new("requests");
-    fs::create_dir(bench.path("bin/requests")).unwrap();
-    fs::write(bench.path("bin/requests/0.json"), request.to_string()).unwrap();
-    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    let machine = TestMachine::new("requests");
+    fs::create_dir(machine.path("bin/requests")).unwrap();
+    fs::write(machine.path("bin/requests/0.json"), request.to_string()).unwrap();
+    let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
     driver.submit(&json!({ "prompt": "hi", "group": "g" }));
     let lines = driver.until("request");
     let asked = &lines.last().unwrap()["event"];
     assert_eq!(asked["request"]["text"], "half done");
     let answer = json!({ "id": 1, "request": asked["id"], "ok": true, "text": "heard" });
-    driver.say(&json!({ "answer": answer }));
+    driver.send(&json!({ "answer": answer }));
     let lines = driver.until("done");
     let result = lines.iter().find(|line| line["event"]["type"] == "result");
     let told = result.unwrap()["event"]["result"].as_str().unwrap();
@@ -175,10 +149,10 @@ fn what_an_agent_asks_for_is_an_event_and_a_command_answers_it() {
 
 #[test]
 fn the_file_sets_serve_up_and_flags_win() {
-    let bench = Bench::new("cannot start");
+    let machine = TestMachine::new("cannot start");
     let config = "[serve]\nmax-attempts = 2\nretry-delay = '1h'\nmax-waiting = 0\n";
-    fs::write(bench.path("cwd/drawbridge.toml"), config).unwrap();
-    let mut driver = Driver::start(&bench, &["--runtime", "docker", "--max-waiting", "9"]);
+    fs::write(machine.path("cwd/drawbridge.toml"), config).unwrap();
+    let mut driver = Driver::start(&machine, &["--runtime", "docker", "--max-waiting", "9"]);
     driver.submit(&json!({ "prompt": "hi" }));
     let lines = driver.until("dead");
     assert_eq!((count(&lines, "attempt"), count(&lines, "retry")), (2, 1));
@@ -188,8 +162,8 @@ fn the_file_sets_serve_up_and_flags_win() {
         ("--drain", "soon"),
         ("--on-request", ""),
     ] {
-        let child = bench.command(&["serve", flag, value]).spawn().unwrap();
-        bench.end(child).assert_error(2, &format!("{flag}: value"));
+        let ended = machine.call(&["serve", flag, value]);
+        ended.assert_error(2, &format!("{flag}: value"));
     }
 }
 
@@ -197,13 +171,13 @@ fn the_file_sets_serve_up_and_flags_win() {
 #[test]
 fn the_file_names_the_handler_and_a_submission_cannot() {
     let request = json!({"type": "message", "chatJid": "g@drawbridge", "text": "half done"});
-    let bench = Bench::new("requests");
-    fs::create_dir(bench.path("bin/requests")).unwrap();
-    fs::write(bench.path("bin/requests/0.json"), request.to_string()).unwrap();
-    let handler = bench.executable("handler", "echo '{\"ok\":true,\"text\":\"by handler\"}'");
+    let machine = TestMachine::new("requests");
+    fs::create_dir(machine.path("bin/requests")).unwrap();
+    fs::write(machine.path("bin/requests/0.json"), request.to_string()).unwrap();
+    let handler = machine.executable("handler", "echo '{\"ok\":true,\"text\":\"by handler\"}'");
     let config = format!("[run]\non-request = '{handler}'\n");
-    fs::write(bench.path("cwd/drawbridge.toml"), config).unwrap();
-    let ended = bench.run(&["--group", "g"]);
+    fs::write(machine.path("cwd/drawbridge.toml"), config).unwrap();
+    let ended = machine.run(&["--group", "g"]);
     assert!(ended.out.contains("by handler"), "{ended:?}");
 
     let answer_of = |driver: &mut Driver| {
@@ -212,7 +186,7 @@ fn the_file_names_the_handler_and_a_submission_cannot() {
         let result = lines.iter().find(|line| line["event"]["type"] == "result");
         result.unwrap()["event"]["result"].to_string()
     };
-    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
     assert!(answer_of(&mut driver).contains("by handler"));
     let chosen = json!({ "prompt": "hi", "settings": { "on-request": "/bin/true" } });
     driver.submit(&chosen);
@@ -225,12 +199,12 @@ fn the_file_names_the_handler_and_a_submission_cannot() {
 
     // The request that nobody answers is told; see docs/requests.md.
     let none = ["--runtime", "docker", "--on-request", "none"];
-    let mut driver = Driver::start(&bench, &none);
+    let mut driver = Driver::start(&machine, &none);
     driver.submit(&json!({ "prompt": "hi", "group": "g" }));
     let lines = driver.until("request");
     let id = lines.last().unwrap()["event"]["id"].clone();
     let by_caller = json!({ "id": lines.last().unwrap()["submission"], "request": id, "ok": true, "text": "by caller" });
-    driver.say(&json!({ "answer": by_caller }));
+    driver.send(&json!({ "answer": by_caller }));
     let lines = driver.until("done");
     let result = lines.iter().find(|line| line["event"]["type"] == "result");
     assert!(result.unwrap().to_string().contains("by caller"));
@@ -240,12 +214,12 @@ fn the_file_names_the_handler_and_a_submission_cannot() {
 /// What the allowlist does not name is refused while the caller listens.
 #[test]
 fn a_submission_names_mounts_within_the_allowlist() {
-    let bench = Bench::new("answer");
+    let machine = TestMachine::new("answer");
     // Not below /tmp: an image has that path itself.
     let outside = tempfile::tempdir_in("/var/tmp").unwrap();
     let app = outside.path().join("app");
     fs::create_dir(&app).unwrap();
-    let list = bench.path("cwd/.config/drawbridge");
+    let list = machine.path("cwd/.config/drawbridge");
     fs::create_dir_all(&list).unwrap();
     let list = list.join("mount-allowlist.json");
     let allow = |root: &std::path::Path| {
@@ -255,7 +229,7 @@ fn a_submission_names_mounts_within_the_allowlist() {
         fs::write(&list, text.to_string()).unwrap();
     };
     allow(outside.path());
-    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
     let mount = |more: &str| format!("{}{more}", app.display());
     for (mount, complaint) in [
         (mount(":rw"), "allowReadWrite is false"),
@@ -273,12 +247,12 @@ fn a_submission_names_mounts_within_the_allowlist() {
     let mounts = &start.unwrap()["event"]["isolation"]["mounts"];
     assert_eq!(mounts[0]["target"], "/workspace/extra/mine", "{mounts}");
     assert_eq!(driver.end(), 0);
-    assert!(bench.read("bin/calls").contains("/workspace/extra/mine"));
+    assert!(machine.read("bin/calls").contains("/workspace/extra/mine"));
 }
 
 /// The queue, as somebody sees it who has the file.
-fn queue(bench: &Bench) -> rusqlite::Connection {
-    let queue = rusqlite::Connection::open(bench.path("state/serve/queue.db")).unwrap();
+fn queue(machine: &TestMachine) -> rusqlite::Connection {
+    let queue = rusqlite::Connection::open(machine.path("state/serve/queue.db")).unwrap();
     queue
         .busy_timeout(std::time::Duration::from_secs(30))
         .unwrap();
@@ -291,33 +265,33 @@ fn queue(bench: &Bench) -> rusqlite::Connection {
 #[test]
 fn a_follow_up_is_delivered_once_whenever_serve_is_killed() {
     for (column, is_answered) in [("file", false), ("delivered", true)] {
-        let bench = Bench::new("answer");
-        let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+        let machine = TestMachine::new("answer");
+        let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
         driver.submit(&json!({ "prompt": "one", "group": "g", "stayOpen": true }));
         driver.until("result");
         let stop = format!(
             "CREATE TRIGGER stop BEFORE UPDATE OF {column} ON follow_ups \
              BEGIN SELECT RAISE(FAIL, 'not now'); END"
         );
-        queue(&bench).execute_batch(&stop).unwrap();
+        queue(&machine).execute_batch(&stop).unwrap();
         let message = json!({ "type": "message", "text": "two" });
-        driver.say(&json!({ "send": { "group": "g", "message": message } }));
+        driver.send(&json!({ "send": { "group": "g", "message": message } }));
         if is_answered {
             let lines = driver.until("result");
             assert!(lines.last().unwrap().to_string().contains("\"two\""));
         } else {
-            bench.wait_for_file_in("state/groups/g/outbox");
+            machine.wait_for_file_in("state/groups/g/outbox");
         }
         driver.kill();
-        queue(&bench).execute_batch("DROP TRIGGER stop").unwrap();
+        queue(&machine).execute_batch("DROP TRIGGER stop").unwrap();
 
-        let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+        let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
         // What the first agent did not get, a second one does; and nobody gets
         // what the first one has.
         if !is_answered {
             let result = driver.until("result").pop().unwrap();
             assert!(result["event"]["result"].to_string().contains("two"));
-            driver.say(&json!({ "close": { "id": result["submission"] } }));
+            driver.send(&json!({ "close": { "id": result["submission"] } }));
             driver.until("done");
         }
         driver.submit(&json!({ "prompt": "last", "group": "g" }));
@@ -326,7 +300,7 @@ fn a_follow_up_is_delivered_once_whenever_serve_is_killed() {
         assert!(result.contains("last"), "{column}: {lines:?}");
         driver.until("done");
         assert_eq!(driver.end(), 0);
-        bench.assert_nothing_is_left();
+        machine.assert_nothing_is_left();
     }
 }
 
@@ -335,15 +309,15 @@ fn a_follow_up_is_delivered_once_whenever_serve_is_killed() {
 fn a_clock_that_was_wrong_holds_up_nothing_that_waits() {
     const TEN_YEARS: i64 = 10 * 365 * 86_400_000;
     for jump in [TEN_YEARS, -TEN_YEARS] {
-        let bench = Bench::new("answer");
+        let machine = TestMachine::new("answer");
         let args = ["--runtime", "docker", "--max-runs", "1"];
-        let mut driver = Driver::start(&bench, &args);
+        let mut driver = Driver::start(&machine, &args);
         driver.submit(&json!({ "prompt": "one", "group": "g", "stayOpen": true }));
         driver.until("result");
         driver.submit(&json!({ "prompt": "two", "group": "g" }));
         driver.until("queued");
         driver.kill();
-        let queue = queue(&bench);
+        let queue = queue(&machine);
         for (table, column) in [
             ("submissions", "created"),
             ("submissions", "due"),
@@ -353,13 +327,13 @@ fn a_clock_that_was_wrong_holds_up_nothing_that_waits() {
             assert!(queue.execute(&sql, [jump]).unwrap() > 0);
         }
         drop(queue);
-        let mut driver = Driver::start(&bench, &args);
+        let mut driver = Driver::start(&machine, &args);
         let lines = driver.until("done");
         let result = lines.iter().find(|line| line["event"]["type"] == "result");
         let result = result.unwrap()["event"]["result"].to_string();
         assert!(result.contains("two"), "{result}");
         assert_eq!(driver.end(), 0);
-        bench.assert_nothing_is_left();
+        machine.assert_nothing_is_left();
     }
 }
 
@@ -367,8 +341,8 @@ fn a_clock_that_was_wrong_holds_up_nothing_that_waits() {
 /// group starts nothing beside what may be left of it, and goes on after that.
 #[test]
 fn an_engine_that_stops_under_serve_costs_one_run() {
-    let bench = Bench::new("engine stops");
-    let mut driver = Driver::start(&bench, &["--runtime", "docker"]);
+    let machine = TestMachine::new("engine stops");
+    let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
     driver.submit(&json!({ "prompt": "one", "group": "g" }));
     let dead = driver.until("dead").pop().unwrap();
     assert_eq!(dead["event"]["class"], "infrastructure", "{dead}");
@@ -376,17 +350,17 @@ fn an_engine_that_stops_under_serve_costs_one_run() {
     driver.submit(&json!({ "prompt": "two", "group": "g" }));
     driver.until("queued");
     let runs = || {
-        let calls = bench.read("bin/calls");
+        let calls = machine.read("bin/calls");
         calls
             .lines()
             .filter(|call| call.starts_with("run "))
             .count()
     };
     assert_eq!(runs(), 1);
-    bench.script("answer");
-    fs::remove_file(bench.path("bin/down")).unwrap();
+    machine.script("answer");
+    fs::remove_file(machine.path("bin/down")).unwrap();
     let lines = driver.until("done");
     assert_eq!((count(&lines, "attempt"), runs()), (1, 2), "{lines:?}");
     assert_eq!(driver.end(), 0);
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
+use drawbridge_testkit::Ended;
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
-use super::{Bench, Ended};
+use super::TestMachine;
 
 /// The two ends of a terminal: the one a person types at, and the program's.
 fn terminal() -> (File, File) {
@@ -27,10 +28,12 @@ fn a_question_is_answered_at_the_terminal() {
         "type": "ask_user", "chatJid": "g@drawbridge", "question": "Which?",
         "options": ["red", "blue"], "timeoutSeconds": 60
     });
-    let bench = Bench::asking(&[question]);
+    let machine = TestMachine::asking(&[question]);
     let (mut keyboard, screen) = terminal();
-    let mut command = bench.command(&["run", "--prompt", "hi", "--group", "g"]);
-    let mut child = command.stdin(Stdio::from(screen)).spawn().unwrap();
+    let mut command = machine.command(&["run", "--prompt", "hi", "--group", "g"]);
+    command.stdin(Stdio::from(screen));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     // The terminal is at its end when nobody but the program has it.
     drop(command);
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -53,22 +56,22 @@ fn a_question_is_answered_at_the_terminal() {
     assert_eq!(out.next().unwrap().unwrap(), "and more");
     keyboard.write_all(b"\x04").unwrap();
     assert!(child.wait().unwrap().success());
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }
 
 /// Who works is not idle, whether or not anybody looks on.
 #[test]
 fn progress_is_life_in_every_mode() {
-    let bench = Bench::new("work on");
+    let machine = TestMachine::new("work on");
     let limit = ["--idle-timeout", "1s"];
-    let json = bench.run(&[&limit[..], &["--json"]].concat());
-    let person = bench.run(&limit);
+    let json = machine.run(&[&limit[..], &["--json"]].concat());
+    let person = machine.run(&limit);
     let code = |ended: &Ended| ended.code;
     assert_eq!((code(&json), code(&person)), (0, 0), "{json:?} {person:?}");
     assert_eq!(person.out, "hi (session none)\n", "{person:?}");
-    bench.script("never answer");
+    machine.script("never answer");
     for args in [&limit[..], &[&limit[..], &["--json"]].concat()] {
-        bench.run(args).assert_error(5, "");
+        machine.run(args).assert_error(5, "");
     }
-    bench.assert_nothing_is_left();
+    machine.assert_nothing_is_left();
 }

@@ -1,109 +1,79 @@
-//! Callers of `drawbridge submit --wait` whose `serve` ends first.
+//! Clients of `drawbridge submit --wait` whose `serve` ends first.
 
-use std::process::{Command, Stdio};
-use std::sync::mpsc::Receiver;
+use drawbridge_testkit::{Dialogue, Ended, Program};
+use rustix::process::Signal;
 
-use crate::callers::{DEADLINE, Killed, lines};
-use crate::{Bench, Ended};
+use crate::TestMachine;
 
 const GOES_ON: &str = "the next `drawbridge serve` goes on with it";
 const LOOK: &str = "hint: look at what it did, then `drawbridge dead-letter retry 1`";
 
-/// A program, and what it writes to standard error.
-pub(crate) struct Started {
-    pub(crate) child: Killed,
-    pub(crate) err: Receiver<String>,
+fn serve(machine: &TestMachine) -> Program {
+    start_serve(machine, &["--runtime", "docker", "--drain", "10ms"])
 }
 
-impl Started {
-    pub(crate) fn new(mut command: Command) -> Self {
-        let mut child = Killed(command.spawn().unwrap());
-        let err = lines(child.0.stderr.take().unwrap());
-        Self { child, err }
-    }
-
-    pub(crate) fn wait_for_err(&self, expected: &str) {
-        let next = || self.err.recv_timeout(DEADLINE);
-        while !next().unwrap().contains(expected) {}
-    }
-
-    /// Sends it a signal, and waits until it has ended.
-    pub(crate) fn stop(self, signal: &str) -> Ended {
-        let pid = self.child.0.id().to_string();
-        let sent = Command::new("/bin/kill").args([signal, &pid]).status();
-        assert!(sent.unwrap().success());
-        self.end()
-    }
-
-    /// How it ends, with what it has written since the last look.
-    fn end(mut self) -> Ended {
-        let code = self.child.0.wait().unwrap().code().unwrap_or(137);
-        let err: Vec<String> = self.err.iter().collect();
-        Ended {
-            code,
-            out: String::new(),
-            err: err.join("\n"),
-        }
-    }
-}
-
-fn serve(bench: &Bench) -> Started {
-    let mut command = bench.command(&["serve", "--runtime", "docker", "--drain", "10ms"]);
-    command.stdout(Stdio::null());
-    let serve = Started::new(command);
-    serve.wait_for_err("serving on ");
+/// Starts `drawbridge serve` and waits until it takes clients.
+pub(crate) fn start_serve(machine: &TestMachine, args: &[&str]) -> Program {
+    let serve = Program::start(&mut machine.command(&[&["serve"], args].concat()));
+    wait_for_err(&serve, "serving on ");
     serve
 }
 
-/// Sends a signal to a `serve` that has answered one caller, whose agent goes
-/// on, and has another one's submission in its queue. Returns what both hear.
-fn interrupt(bench: &Bench, signal: &str) -> (Ended, Ended) {
-    let serve = serve(bench);
+fn wait_for_err(program: &Program, text: &str) {
+    program.wait_for_err(text, |err| err.contains(text).then_some(()));
+}
+
+/// Sends it a signal and waits for its end.
+pub(crate) fn stop(mut program: Program, signal: Signal) -> Ended {
+    program.signal(signal);
+    program.wait()
+}
+
+/// Sends a signal to a `serve` that has answered one client, whose agent goes
+/// on, and has another one's submission in its queue. Returns how both clients
+/// end.
+fn interrupt(machine: &TestMachine, signal: Signal) -> (Ended, Ended) {
+    let serve = serve(machine);
     let submit = |prompt| {
         let wait = ["submit", "--wait", "--stay-open", "--group", "g"];
-        let mut command = bench.command(&[&wait[..], &["--prompt", prompt]].concat());
-        command.env("DRAWBRIDGE_LOG", "debug");
-        Started::new(command)
+        let mut command = machine.command(&[&wait[..], &["--prompt", prompt]].concat());
+        Program::start(command.env("DRAWBRIDGE_LOG", "debug"))
     };
     let mut begun = submit("one");
-    let answer = lines(begun.child.0.stdout.take().unwrap()).recv_timeout(DEADLINE);
-    assert_eq!(answer.unwrap(), "so far");
-    let queued = submit("two");
-    queued.wait_for_err("event ");
-    serve.stop(signal);
-    (begun.end(), queued.end())
+    begun.wait_for_out("an answer", |out| (out == "so far\n").then_some(()));
+    let mut queued = submit("two");
+    wait_for_err(&queued, "event ");
+    stop(serve, signal);
+    (begun.wait(), queued.wait())
 }
 
 /// Waits until a submission has an event of this type.
-pub(crate) fn wait_for_event(bench: &Bench, id: &str, kind: &str) {
-    let mut reader = bench.command(&["events", "--follow", "--submission", id]);
-    let mut reader = Killed(reader.spawn().unwrap());
-    let events = lines(reader.0.stdout.take().unwrap());
-    let kind = format!("\"type\":\"{kind}\"");
-    while !events.recv_timeout(DEADLINE).unwrap().contains(&kind) {}
+pub(crate) fn wait_for_event(machine: &TestMachine, id: &str, kind: &str) {
+    let follow = ["events", "--follow", "--submission", id];
+    let mut events = Dialogue::start(&mut machine.command(&follow));
+    events.find(|entry| entry["event"]["type"] == kind);
 }
 
-fn assert_letter_says_where_to_look(bench: &Bench) {
-    let show = bench.command(&["dead-letter", "show", "1"]).spawn();
-    let shown = bench.end(show.unwrap());
+fn assert_letter_says_where_to_look(machine: &TestMachine) {
+    let shown = machine.call(&["dead-letter", "show", "1"]);
     assert!(shown.out.contains(LOOK), "{shown:?}");
 }
 
 #[test]
-fn who_waits_is_told_that_the_run_was_cut_short() {
-    let bench = Bench::new("answer and linger");
-    let (begun, queued) = interrupt(&bench, "-TERM");
+fn client_learns_that_the_run_was_interrupted() {
+    let machine = TestMachine::new("answer and linger");
+    let (begun, queued) = interrupt(&machine, Signal::TERM);
     begun.assert_error(130, "error: interrupted");
     begun.assert_error(130, "`drawbridge dead-letter show 1`");
     queued.assert_error(4, GOES_ON);
-    assert_letter_says_where_to_look(&bench);
-    bench.assert_nothing_is_left();
+    assert_letter_says_where_to_look(&machine);
+    machine.assert_nothing_is_left();
 }
 
 #[test]
-fn who_waits_for_a_killed_serve_is_told_what_is_not_repeated() {
-    let bench = Bench::new("answer and linger");
-    let (begun, queued) = interrupt(&bench, "-KILL");
+fn client_of_a_killed_serve_learns_what_is_not_repeated() {
+    let machine = TestMachine::new("answer and linger");
+    let (begun, queued) = interrupt(&machine, Signal::KILL);
     begun.assert_error(4, "serve ended before submission 1");
     let look = "`drawbridge dead-letter show 1`, then `drawbridge dead-letter retry 1`";
     for expected in ["does not repeat it", look] {
@@ -113,11 +83,11 @@ fn who_waits_for_a_killed_serve_is_told_what_is_not_repeated() {
     queued.assert_error(4, GOES_ON);
 
     // It comes as they were told: one is a dead letter, the other one goes on.
-    bench.script("answer");
-    let serve = serve(&bench);
-    wait_for_event(&bench, "1", "dead");
-    wait_for_event(&bench, "2", "result");
-    assert_letter_says_where_to_look(&bench);
-    serve.stop("-TERM");
-    bench.assert_nothing_is_left();
+    machine.script("answer");
+    let serve = serve(&machine);
+    wait_for_event(&machine, "1", "dead");
+    wait_for_event(&machine, "2", "result");
+    assert_letter_says_where_to_look(&machine);
+    stop(serve, Signal::TERM);
+    machine.assert_nothing_is_left();
 }

@@ -9,13 +9,22 @@ use drawbridge_proxy::config::ClientAuth;
 fn a_session_token_is_exchanged_for_the_key() {
     let upstream = Upstream::answering();
     let proxy = Proxy::start(config(&upstream.url()));
-    let answer = proxy.connect().send(proxy.post(r#"{"a":1}"#)).answer();
+    let more = "host: proxy\r\nauthorization: Bearer mine\r\ncookie: a=b\r\n\
+        anthropic-beta: one,two\r\nconnection: x-hop\r\nx-hop: 1\r\n\
+        proxy-authorization: Basic eDp5\r\n";
+    let request = proxy.post(r#"{"a":1}"#).replace("host: proxy\r\n", more);
+    let request = request.replace("/v1/messages", "/v1/messages?beta=true");
+    let answer = proxy.connect().send(request).answer();
     assert_eq!(
         (answer.status, answer.text().as_str()),
         (200, r#"{"ok":true}"#)
     );
     let seen = upstream.next();
-    assert_eq!(seen.line, "POST /v1/messages HTTP/1.1");
+    assert_eq!(seen.line, "POST /v1/messages?beta=true HTTP/1.1");
+    assert_eq!(seen.get("anthropic-beta"), Some("one,two"));
+    for stripped in ["authorization", "x-hop", "proxy-authorization"] {
+        assert_eq!(seen.get(stripped), None, "{stripped}");
+    }
     assert_eq!(seen.all("x-api-key"), [KEY]);
     assert_eq!(
         seen.get("host"),
@@ -35,6 +44,7 @@ fn class_01_without_a_session_the_upstream_is_not_contacted() {
         "x-api-key: placeholder",
         "x-api-key: sk-ant-attackers-own",
         "authorization: Bearer dbs_00000000000000000000",
+        "x-api-key: dbs_0000",
         "accept: */*",
     ] {
         let request = format!("GET /v1/models HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n");
@@ -130,11 +140,17 @@ fn class_05_only_the_model_endpoints_are_open() {
         ("POST /v1/oauth/token", 403),
         ("GET /", 403),
         ("GET /v1/../v1/models", 400),
+        ("GET /v1/files", 403),
+        ("DELETE /v1/messages", 403),
+        ("POST /v1/messages/../files", 400),
+        ("POST /v1/%6dessages", 403),
+        ("POST //v1/messages", 400),
     ] {
         let request = format!("{line} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
         let answer = proxy.connect().send(request).answer();
         assert_eq!(answer.status, status, "{line}");
         assert_eq!(answer.head.get("x-should-retry"), Some("false"));
+        assert!(answer.text().contains(r#""type":"error""#), "{line}");
     }
     upstream.assert_unused();
 }

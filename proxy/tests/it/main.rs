@@ -4,6 +4,7 @@
 mod attacks;
 mod budgets;
 mod credentials;
+mod environment;
 mod exchange;
 mod fairness;
 mod full_disk;

@@ -1,93 +1,51 @@
 //! The program, its configuration file and its admin surface.
 
-use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
+
+use drawbridge_testkit::{Ended, Program, ProxyProgram};
+use rustix::process::Signal;
 
 use crate::support::{Client, KEY, Upstream};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_credential-proxy");
 
-/// A running `credential-proxy` in a folder of its own.
-pub(crate) struct Running {
-    pub(crate) child: Child,
-    pub(crate) folder: tempfile::TempDir,
-    pub(crate) address: SocketAddr,
-    health: SocketAddr,
-    pub(crate) log: BufReader<std::process::ChildStderr>,
+/// The admin client's commands in text form.
+trait Admin {
+    fn text(&self, args: &[&str]) -> (bool, String);
+    fn write_config(&self, config: &str);
 }
 
-impl Running {
-    fn start(config: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::start_by(command(folder.path()), folder, config)
-    }
-
-    /// Starts it by a command that is given its arguments.
-    pub(crate) fn start_by(mut command: Command, folder: tempfile::TempDir, config: &str) -> Self {
-        std::fs::write(folder.path().join("drawbridge.toml"), config).unwrap();
-        let mut child = command
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                "0",
-                "--health",
-                "127.0.0.1:0",
-            ])
-            .args(["--admin-socket", "admin.sock"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let address = wait_for(&mut log, "listening on ").parse().unwrap();
-        let health = wait_for(&mut log, "health and metrics on ")
-            .parse()
-            .unwrap();
-        Self {
-            child,
-            folder,
-            address,
-            health,
-            log,
-        }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("admin.sock")
-    }
-
-    fn admin(&self, args: &[&str]) -> (bool, String) {
-        let socket = self.socket();
-        let mut command = command(self.folder.path());
-        command.args(args).arg("--admin-socket").arg(socket);
-        run(&mut command)
-    }
-
-    pub(crate) fn issue(&self, args: &[&str]) -> serde_json::Value {
-        let (is_done, text) = self.admin(&[&["session", "issue"], args].concat());
-        assert!(is_done, "{text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    pub(crate) fn get(&self, path: &str, token: &str) -> u16 {
-        let mut client = Client::new(TcpStream::connect(self.address).unwrap());
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
-        client.send(request).answer().status
+impl Admin for ProxyProgram {
+    fn text(&self, args: &[&str]) -> (bool, String) {
+        both(self.try_admin(args))
     }
 
     fn write_config(&self, config: &str) {
-        std::fs::write(self.folder.path().join("drawbridge.toml"), config).unwrap();
+        std::fs::write(self.path("drawbridge.toml"), config).unwrap();
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start(config: &str) -> ProxyProgram {
+    let folder = tempfile::tempdir().unwrap();
+    start_by(command(folder.path()), folder, config)
+}
+
+/// Starts it by a command that is given its arguments.
+pub(crate) fn start_by(
+    mut command: Command,
+    folder: tempfile::TempDir,
+    config: &str,
+) -> ProxyProgram {
+    command.args(["--health", "127.0.0.1:0"]);
+    ProxyProgram::start(Path::new(PROGRAM), command, folder, config)
+}
+
+fn health(running: &ProxyProgram) -> SocketAddr {
+    let address = running.wait_for_log("health and metrics on ");
+    address.parse().unwrap()
 }
 
 fn command(folder: &Path) -> Command {
@@ -95,50 +53,18 @@ fn command(folder: &Path) -> Command {
 }
 
 pub(crate) fn command_of(program: &str, folder: &Path) -> Command {
-    let mut command = Command::new(program);
+    let mut command = ProxyProgram::command(Path::new(program), folder);
+    command.env("FAKE_KEY", KEY);
     command
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("FAKE_KEY", KEY)
-        .current_dir(folder);
-    command
-}
-
-/// The rest of the first log line that has this text.
-pub(crate) fn wait_for(log: &mut impl BufRead, text: &str) -> String {
-    loop {
-        let mut line = String::new();
-        assert!(
-            log.read_line(&mut line).unwrap() > 0,
-            "the log ended before {text:?}"
-        );
-        if let Some((_, rest)) = line.split_once(text) {
-            return rest.trim().to_owned();
-        }
-    }
 }
 
 /// Whether the command succeeded, and everything it printed.
 pub(crate) fn run(command: &mut Command) -> (bool, String) {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut out, mut err) = (String::new(), String::new());
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut out)
-        .unwrap();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut err)
-        .unwrap();
-    (child.wait().unwrap().success(), out + &err)
+    both(Program::run(command))
+}
+
+fn both(ended: Ended) -> (bool, String) {
+    (ended.code == 0, ended.out + &ended.err)
 }
 
 pub(crate) fn config(upstream: &Upstream) -> String {
@@ -154,8 +80,8 @@ pub(crate) fn config(upstream: &Upstream) -> String {
 #[test]
 fn sessions_are_issued_listed_and_revoked_over_the_admin_socket() {
     let upstream = Upstream::answering();
-    let running = Running::start(&config(&upstream));
-    let mode = std::fs::metadata(running.socket())
+    let running = start(&config(&upstream));
+    let mode = std::fs::metadata(running.path("admin.sock"))
         .unwrap()
         .permissions()
         .mode();
@@ -170,15 +96,15 @@ fn sessions_are_issued_listed_and_revoked_over_the_admin_socket() {
         format!("GET /base/data/1?a=1&sig={KEY} HTTP/1.1")
     );
 
-    let (_, list) = running.admin(&["session", "list"]);
+    let (_, list) = running.text(&["session", "list"]);
     assert!(
         list.contains("run-12345678") && !list.contains(token),
         "{list}"
     );
     let id = session["id"].as_str().unwrap();
-    assert!(running.admin(&["session", "revoke", id]).0);
+    assert!(running.text(&["session", "revoke", id]).0);
     assert_eq!(running.get("/other/data/1", token), 401);
-    let (is_done, text) = running.admin(&["session", "revoke", id]);
+    let (is_done, text) = running.text(&["session", "revoke", id]);
     assert!(
         !is_done && text.contains("no session has this id"),
         "{text}"
@@ -188,7 +114,7 @@ fn sessions_are_issued_listed_and_revoked_over_the_admin_socket() {
 #[test]
 fn a_sessions_own_rules_and_rate_narrow_the_route() {
     let upstream = Upstream::answering();
-    let running = Running::start(&config(&upstream));
+    let running = start(&config(&upstream));
     let args = ["--allow", "GET /v1/models", "--requests-per-minute", "2"];
     let session = running.issue(&args);
     let token = session["token"].as_str().unwrap();
@@ -201,13 +127,14 @@ fn a_sessions_own_rules_and_rate_narrow_the_route() {
 #[test]
 fn class_30_no_container_facing_listener_serves_the_admin_surface() {
     let upstream = Upstream::answering();
-    let running = Running::start(&config(&upstream));
+    let running = start(&config(&upstream));
     let session = running.issue(&[]);
     let token = session["token"].as_str().unwrap();
     for path in ["/healthz", "/metrics", "/sessions", "/reload", "/stats"] {
         assert_eq!(running.get(path, token), 403, "{path}");
+        assert_eq!(running.get(path, "placeholder"), 401, "{path}");
     }
-    let mut client = Client::new(TcpStream::connect(running.health).unwrap());
+    let mut client = Client::new(TcpStream::connect(health(&running)).unwrap());
     for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/sessions", 404)] {
         client.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"));
         assert_eq!(client.answer().status, status, "{path}");
@@ -225,10 +152,11 @@ fn the_admin_surface_outlasts_a_lack_of_descriptors() {
         "ulimit -n 64 && exec \"$0\" --workers 1 \"$@\"",
         PROGRAM,
     ]);
-    let mut running = Running::start_by(shell, folder, &config(&upstream));
-    let connect = || TcpStream::connect(running.health).unwrap();
+    let running = start_by(shell, folder, &config(&upstream));
+    let health = health(&running);
+    let connect = || TcpStream::connect(health).unwrap();
     let crowd: Vec<_> = (0..100).map(|_| connect()).collect();
-    wait_for(&mut running.log, "could not be accepted");
+    running.wait_for_log("could not be accepted");
     drop(crowd);
     let mut client = Client::new(connect());
     client.send("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -238,9 +166,9 @@ fn the_admin_surface_outlasts_a_lack_of_descriptors() {
 #[test]
 fn a_session_cannot_last_for_ever() {
     let upstream = Upstream::answering();
-    let running = Running::start(&config(&upstream));
+    let running = start(&config(&upstream));
     for seconds in ["0", "18446744073709551615"] {
-        let (is_done, text) = running.admin(&["session", "issue", "--lifetime-seconds", seconds]);
+        let (is_done, text) = running.text(&["session", "issue", "--lifetime-seconds", seconds]);
         assert!(!is_done && text.contains("must be 1 to"), "{text}");
     }
 }
@@ -248,12 +176,12 @@ fn a_session_cannot_last_for_ever() {
 #[test]
 fn a_reload_takes_effect_and_a_bad_one_keeps_the_old_routes() {
     let upstream = Upstream::answering();
-    let running = Running::start(&config(&upstream));
+    let running = start(&config(&upstream));
     let session = running.issue(&[]);
     let token = session["token"].as_str().unwrap();
 
     running.write_config("[[route]]\npreset = \"nonsense\"");
-    let (is_done, text) = running.admin(&["reload"]);
+    let (is_done, text) = running.text(&["reload"]);
     assert!(
         !is_done && text.contains("nonsense") && text.contains("stays in use"),
         "{text}"
@@ -262,12 +190,12 @@ fn a_reload_takes_effect_and_a_bad_one_keeps_the_old_routes() {
 
     let missing = config(&upstream).replace("FAKE_KEY", "ABSENT_KEY");
     running.write_config(&missing);
-    let (is_done, text) = running.admin(&["reload"]);
+    let (is_done, text) = running.text(&["reload"]);
     assert!(!is_done && text.contains("ABSENT_KEY"), "{text}");
     assert_eq!(running.get("/v1/models", token), 200);
 
     running.write_config(&config(&upstream).replace("\"other\"", "\"renamed\""));
-    assert!(running.admin(&["reload"]).0);
+    assert!(running.text(&["reload"]).0);
     assert_eq!(running.get("/renamed/data/1", token), 200);
     assert_eq!(running.get("/other/data/1", token), 403);
 }
@@ -275,14 +203,12 @@ fn a_reload_takes_effect_and_a_bad_one_keeps_the_old_routes() {
 #[test]
 fn a_signal_reloads_and_another_ends_the_program() {
     let upstream = Upstream::answering();
-    let mut running = Running::start(&config(&upstream));
-    let pid = running.child.id().to_string();
-    let signal = |name: &str| run(Command::new("kill").args([name, pid.as_str()]));
-    signal("-HUP");
-    wait_for(&mut running.log, "reloaded: ");
-    signal("-TERM");
-    assert!(running.child.wait().unwrap().success());
-    assert!(!running.socket().exists());
+    let mut running = start(&config(&upstream));
+    running.program.signal(Signal::HUP);
+    running.wait_for_log("reloaded: ");
+    running.program.signal(Signal::TERM);
+    assert_eq!(running.program.wait().code, 0);
+    assert!(!running.path("admin.sock").exists());
 }
 
 #[test]
@@ -339,8 +265,6 @@ fn auth_mode_mirrors_nanoclaws_rule() {
 #[test]
 fn a_proxy_that_cannot_listen_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
-    let (is_done, text) = run(command(folder.path()).args(["--bind", "0.0.0.0"]));
-    assert!(!is_done && text.contains("--allow-wildcard"), "{text}");
     let args = [
         "--bind",
         "127.0.0.1",
@@ -351,6 +275,15 @@ fn a_proxy_that_cannot_listen_says_what_to_do() {
     ];
     let (is_done, text) = run(command(folder.path()).args(args));
     assert!(!is_done && text.contains("loopback"), "{text}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let ended = Program::run(command(folder.path()).args(["--bind", "127.0.0.1", "--port", &port]));
+    assert_eq!(ended.code, 3, "{}", ended.err);
+    assert!(
+        ended.err.contains(&port) && ended.err.contains("hint: "),
+        "{}",
+        ended.err
+    );
     let (is_done, text) = run(command(folder.path()).args(["reload", "--admin-socket", "none"]));
     assert!(
         !is_done && text.contains("hint: start credential-proxy"),

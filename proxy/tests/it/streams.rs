@@ -129,26 +129,28 @@ fn a_client_that_leaves_ends_the_upstream_exchange() {
 
 #[test]
 fn an_upstream_that_leaves_ends_the_clients_answer() {
-    let upstream = Upstream::start(|_, stream| {
-        // The end comes right behind the last data, and in front of it nothing
-        // is to be lost.
-        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n\
-            5\r\nfirst\r\n4\r\nlast\r\n";
-        stream.write_all(head).unwrap();
-        stream.shutdown(std::net::Shutdown::Both).unwrap();
-    });
-    let proxy = Proxy::start(config(&upstream.url()));
-    let mut client = proxy.connect();
-    client.send(proxy.post("{}")).head();
-    let rest = String::from_utf8(client.rest()).unwrap();
-    assert!(rest.contains("first") && rest.contains("last"), "{rest:?}");
-    assert!(
-        !rest.ends_with("0\r\n\r\n"),
-        "the answer must not look complete"
-    );
-    // And the next request works.
-    let upstream_again = proxy.connect().send(proxy.post("{}")).head();
-    assert_eq!(upstream_again.status, 200);
+    // The end comes right behind the last data, before which nothing is to be
+    // lost, or in the middle of a chunk.
+    for last in ["4\r\nlast\r\n", "ff\r\nlast"] {
+        let upstream = Upstream::start(move |_, stream| {
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+            stream.write_all(head).unwrap();
+            stream.write_all(last.as_bytes()).unwrap();
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+        });
+        let proxy = Proxy::start(config(&upstream.url()));
+        let mut client = proxy.connect();
+        client.send(proxy.post("{}")).head();
+        let rest = String::from_utf8(client.rest()).unwrap();
+        assert!(rest.contains("first") && rest.contains("last"), "{rest:?}");
+        assert!(
+            !rest.ends_with("0\r\n\r\n"),
+            "the answer must not look complete"
+        );
+        // And the next request works.
+        let upstream_again = proxy.connect().send(proxy.post("{}")).head();
+        assert_eq!(upstream_again.status, 200);
+    }
 }
 
 /// Clients that write all before they read are many.
@@ -206,7 +208,9 @@ fn an_unreachable_upstream_is_a_502() {
     let address = free.local_addr().unwrap();
     drop(free);
     let proxy = Proxy::start(config(&format!("http://{address}")));
-    assert_eq!(proxy.connect().send(proxy.post("{}")).answer().status, 502);
+    let answer = proxy.connect().send(proxy.post("{}")).answer();
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains(r#""type":"error""#));
 }
 
 #[test]

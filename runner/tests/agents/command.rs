@@ -83,7 +83,7 @@ fn a_stopped_run_stops_the_program() {
         std::fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'))
     });
     let pid = std::fs::read_to_string(&pid_file).unwrap();
-    crate::harness::terminate(&run);
+    run.terminate();
     assert!(run.error().contains("stopped"));
     assert_eq!(run.exit().0, 130);
     assert!(!std::path::Path::new("/proc").join(pid.trim()).exists());
@@ -104,7 +104,7 @@ fn a_program_that_has_ended_before_the_stop_has_answered() {
             pid.ends_with('\n') && !process.exists()
         });
         if stops {
-            crate::harness::terminate(&run);
+            run.terminate();
         } else {
             group.input_file("1.json", &serde_json::json!({"type": "interrupt"}));
         }
@@ -144,7 +144,7 @@ fn as_ordinary_user(script: &str) -> String {
 }
 
 /// A program that makes noise before it answers.
-pub(crate) fn stand_in(scenario: &str) -> ExitCode {
+pub(crate) fn fake_agent(scenario: &str) -> ExitCode {
     let prompt = std::io::read_to_string(std::io::stdin()).unwrap();
     if let Some(kind) = scenario.strip_prefix("noise-") {
         noise::make(kind);

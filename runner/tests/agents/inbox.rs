@@ -30,7 +30,10 @@ fn a_follow_up_reaches_the_running_conversation() {
         assert_eq!(run.answer(), format!("Reply to: {text}"));
     }
     group.close();
-    assert_eq!(run.exit().0, 0);
+    let (exit, stderr) = run.exit();
+    assert_eq!(exit, 0);
+    let is_ours = |line: &str| line.starts_with("[agent-runner] ");
+    assert!(stderr.lines().all(is_ours), "{stderr}");
     assert_eq!(group.received(), ["one", "two", "three"]);
     assert_eq!(group.input_files(""), [""; 0]);
     assert_eq!(group.input_files(".taken"), [""; 0]);

@@ -7,7 +7,7 @@ use drawbridge_shared::marker::Markers;
 use drawbridge_shared::protocol::MAX_INPUT_BYTES;
 use serde_json::json;
 
-use crate::harness::{Group, Run, eventually, terminate};
+use crate::harness::{Group, Run, eventually};
 
 crate::tests![
     what_is_not_a_document_is_an_error_record_and_exit_1,
@@ -25,6 +25,8 @@ fn what_is_not_a_document_is_an_error_record_and_exit_1() {
         (b"", "standard input is empty"),
         (b"  \n", "standard input is empty"),
         (b"[1]", "invalid"),
+        (b"[]", "invalid"),
+        (b"not json", "expected ident"),
         (b"{\"prompt\":\"x\"}", "missing field `groupFolder`"),
         (&too_large, "more than 33554432 bytes"),
     ] {
@@ -67,13 +69,11 @@ fn a_scheduled_prompt_says_so() {
 }
 
 fn a_stop_before_the_document_ends_in_order() {
-    let (stdin, host) = std::io::pipe().unwrap();
-    let run = Run::with_input(stdin.into(), &Markers::new(None), Path::new("/"));
-    eventually("the supervisor", || handles_sigterm(run.child.id()));
-    terminate(&run);
+    let run = Run::waiting(Path::new("/"));
+    eventually("the supervisor", || handles_sigterm(run.program.id()));
+    run.terminate();
     assert!(run.error().contains("stopped"));
     assert_eq!(run.exit().0, 130);
-    drop(host);
 }
 
 /// Whether the child of the outer process handles the signal to stop.
@@ -96,9 +96,9 @@ fn a_stop_in_the_first_moments_is_a_record_too() {
     for _ in 0..5 {
         let group = Group::new();
         let run = group.run(&group.claude("one", "polite"));
-        let status = format!("/proc/{}/status", run.child.id());
+        let status = format!("/proc/{}/status", run.program.id());
         eventually("the outer process", || catches_sigterm(&status));
-        terminate(&run);
+        run.terminate();
         let error = loop {
             let record = run.record();
             if let Some(error) = record.error {

@@ -1,6 +1,6 @@
-//! The runner with stand-in agents, through its command line, pipes and files.
+//! The runner with fake agents, through its command line, pipes and files.
 //!
-//! This program starts itself again as the stand-in agent, so it needs a `main`
+//! This program starts itself again as the fake agent, so it needs a `main`
 //! of its own.
 
 #![expect(
@@ -13,6 +13,8 @@
 
 mod claude;
 mod command;
+mod fake_claude;
+mod fake_rpc_agent;
 mod harness;
 mod inbox;
 mod input;
@@ -22,8 +24,6 @@ mod opencode;
 mod records;
 mod requests;
 mod rpc_agents;
-mod rpc_stand_in;
-mod stand_in;
 mod surroundings;
 
 use std::process::ExitCode;
@@ -32,18 +32,18 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some("stand-in") {
+    if args.next().as_deref() == Some("fake-agent") {
         let scenario = args.next().unwrap_or_default();
         if scenario.starts_with("codex-") || scenario.starts_with("acp-") {
-            return rpc_stand_in::main(&scenario, &args.collect::<Vec<_>>());
+            return fake_rpc_agent::main(&scenario, &args.collect::<Vec<_>>());
         }
         if let Some(scenario) = scenario.strip_prefix("opencode-") {
-            return opencode::stand_in(scenario, &args.collect::<Vec<_>>());
+            return opencode::fake_agent(scenario, &args.collect::<Vec<_>>());
         }
         if let Some(scenario) = scenario.strip_prefix("command-") {
-            return command::stand_in(scenario);
+            return command::fake_agent(scenario);
         }
-        return stand_in::main(&scenario, &args.collect::<Vec<_>>());
+        return fake_claude::main(&scenario, &args.collect::<Vec<_>>());
     }
     let tests = [
         input::TESTS,

@@ -1,4 +1,4 @@
-//! What a stand-in of any protocol does in the middle of a turn.
+//! What a fake of any protocol does in the middle of a turn.
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -1,14 +1,14 @@
-//! What opencode tells on its own server, beside its protocol, with a stand-in
+//! What opencode tells on its own server, beside its protocol, with a fake
 //! that says it in the form recorded from opencode 1.18.33.
 
-mod stand_in;
+mod fake;
 
 use drawbridge_shared::protocol::{ErrorKind, Progress, RecordKind};
 use serde_json::{Value, json};
 
+use crate::fake_rpc_agent::SESSION;
 use crate::harness::Group;
-use crate::rpc_stand_in::SESSION;
-pub(crate) use stand_in::stand_in;
+pub(crate) use fake::fake_agent;
 
 crate::tests![
     a_refused_key_is_told_by_its_server,
@@ -33,7 +33,7 @@ fn document(group: &Group, scenario: &str) -> Value {
     group.document(
         "one",
         "opencode",
-        &[this.to_str().unwrap(), "stand-in", &scenario],
+        &[this.to_str().unwrap(), "fake-agent", &scenario],
     )
 }
 

@@ -1,11 +1,11 @@
-//! The `codex` and `acp` agents with a stand-in that misbehaves: one suite for
+//! The `codex` and `acp` agents with a fake that misbehaves: one suite for
 //! both protocols.
 
 use drawbridge_shared::protocol::{ErrorKind, RecordKind};
 use serde_json::{Value, json};
 
-use crate::harness::{Group, Run, eventually, terminate};
-use crate::rpc_stand_in::SESSION;
+use crate::fake_rpc_agent::SESSION;
+use crate::harness::{Group, Run, eventually};
 
 crate::tests![
     a_conversation_has_answers_usage_and_a_version,
@@ -14,13 +14,7 @@ crate::tests![
     an_agent_that_is_deaf_to_an_interrupt_is_replaced,
     what_a_deaf_agent_may_not_have_read_is_still_owed,
     the_conversation_is_resumed_without_its_old_texts,
-    a_forgotten_conversation_is_begun_anew_and_said,
     a_refused_key_is_an_error_of_that_kind,
-    a_crash_shows_the_last_lines,
-    a_failed_start_says_why,
-    its_requests_are_answered,
-    a_flood_does_not_drown_the_answer,
-    a_grandchild_does_not_hold_the_run,
     a_stop_ends_a_working_agent,
     what_a_stopped_agent_says_at_its_end_counts,
     a_kill_loses_no_message,
@@ -37,7 +31,7 @@ fn document(group: &Group, protocol: &str, prompt: &str, scenario: &str) -> Valu
     group.document(
         prompt,
         protocol,
-        &[this.to_str().unwrap(), "stand-in", &scenario],
+        &[this.to_str().unwrap(), "fake-agent", &scenario],
     )
 }
 
@@ -176,19 +170,6 @@ fn the_conversation_is_resumed_without_its_old_texts() {
     }
 }
 
-fn a_forgotten_conversation_is_begun_anew_and_said() {
-    for protocol in PROTOCOLS {
-        let group = Group::new();
-        let mut document = document(&group, protocol, "on", "forgetful");
-        document["sessionId"] = "an-earlier-one".into();
-        let (record, exit) = group.run_once(&document);
-        assert_eq!(record.result.as_deref(), Some("Reply to: on"));
-        assert_eq!(record.new_session_id.as_deref(), Some(SESSION));
-        assert!(record.details.notice.unwrap().contains("an-earlier-one"));
-        assert_eq!(exit, 0);
-    }
-}
-
 fn a_refused_key_is_an_error_of_that_kind() {
     each("one", "unauthorized", |_, group, run| {
         let record = run.record();
@@ -199,53 +180,10 @@ fn a_refused_key_is_an_error_of_that_kind() {
     });
 }
 
-fn a_crash_shows_the_last_lines() {
-    each("one", "crash", |_, _, run| {
-        let record = run.record();
-        assert_eq!(record.details.error_kind, Some(ErrorKind::Crash));
-        let error = record.error.unwrap();
-        assert!(
-            error.contains("exit code 9") && error.contains("out of memory"),
-            "{error}"
-        );
-        assert_eq!(run.exit().0, 1);
-    });
-}
-
-fn a_failed_start_says_why() {
-    each("one", "dies", |_, _, run| {
-        let record = run.record();
-        assert_eq!(record.details.error_kind, Some(ErrorKind::StartUp));
-        assert!(record.error.unwrap().contains("no licence"));
-        assert_eq!(run.exit().0, 1);
-    });
-}
-
-fn its_requests_are_answered() {
-    each("one", "asks", |_, group, run| {
-        assert_eq!(run.answer(), "Reply to: one");
-        assert_eq!(close(group, run), 0);
-    });
-}
-
-fn a_flood_does_not_drown_the_answer() {
-    each("one", "flood", |_, group, run| {
-        assert_eq!(run.answer(), "Reply to: one");
-        assert_eq!(close(group, run), 0);
-    });
-}
-
-fn a_grandchild_does_not_hold_the_run() {
-    each("one", "grandchild", |_, group, run| {
-        assert_eq!(run.answer(), "Reply to: one");
-        assert_eq!(close(group, run), 0);
-    });
-}
-
 fn a_stop_ends_a_working_agent() {
     each("one", "waits", |_, group, run| {
         eventually("the turn", || group.received() == ["one"]);
-        terminate(&run);
+        run.terminate();
         assert_eq!(run.record().details.kind, Some(RecordKind::Interrupted));
         assert_eq!(run.record().details.error_kind, Some(ErrorKind::Stopped));
         assert_eq!(run.exit().0, 130);
@@ -258,7 +196,7 @@ fn what_a_stopped_agent_says_at_its_end_counts() {
         group.message("two");
         let run = group.run(&document(&group, protocol, "one", "late"));
         eventually("the turn", || group.received() == ["one\ntwo"]);
-        terminate(&run);
+        run.terminate();
         assert_eq!(run.record().details.kind, Some(RecordKind::Interrupted));
         assert_eq!(run.record().details.error_kind, Some(ErrorKind::Stopped));
         assert_eq!(run.exit().0, 130);

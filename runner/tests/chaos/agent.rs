@@ -12,13 +12,13 @@ use std::time::Duration;
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-/// Arguments: protocol, seed, number of the run, mood; then the runner's own.
+/// Arguments: protocol, seed, number of the run, mode; then the runner's own.
 pub(crate) fn main(args: &[String]) -> ExitCode {
-    let [protocol, seed, run, mood, flags @ ..] = args else {
+    let [protocol, seed, run, mode, flags @ ..] = args else {
         panic!("{args:?}");
     };
     let run: u64 = run.parse().unwrap();
-    // Each process of a run has moods of its own.
+    // Each process of a run has modes of its own.
     let starts = notes() + 1;
     let process = format!("{}.{starts}", std::process::id());
     note(&json!({"start": run, "process": process}));
@@ -27,8 +27,8 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
         rng: Rng::with_seed(seed ^ (starts << 32)),
         run,
         process,
-        is_calm: mood == "calm",
-        may_leave_children: mood == "wild",
+        is_calm: mode == "calm",
+        may_leave_children: mode == "wild",
         lines: if protocol == "command" {
             channel().1
         } else {

@@ -8,19 +8,19 @@ use drawbridge_shared::protocol::{ErrorKind, RecordKind, RecordStatus, RunRecord
 use serde_json::Value;
 
 use crate::host::Ended;
-use crate::story::{Act, Story};
+use crate::scenario::{Action, Scenario};
 
 /// A run that is over.
 pub(crate) struct Done {
     number: u64,
-    acts: Vec<Act>,
+    actions: Vec<Action>,
     code: Option<i32>,
     pub(crate) records: Vec<RunRecord>,
     malformed: bool,
 }
 
 impl Done {
-    pub(crate) fn new(number: u64, acts: Vec<Act>, ended: Ended) -> Self {
+    pub(crate) fn new(number: u64, actions: Vec<Action>, ended: Ended) -> Self {
         let code = ended.code();
         let mut records = Vec::new();
         let mut malformed = false;
@@ -32,25 +32,25 @@ impl Done {
         }
         Self {
             number,
-            acts,
+            actions,
             code,
             records,
             malformed,
         }
     }
 
-    fn was(&self, act: Act) -> bool {
-        self.acts.contains(&act)
+    fn was(&self, action: Action) -> bool {
+        self.actions.contains(&action)
     }
 
     fn was_killed(&self) -> bool {
-        self.was(Act::KillRunner) || self.was(Act::KillSupervisor)
+        self.was(Action::KillRunner) || self.was(Action::KillSupervisor)
     }
 
     /// Whether the run was told to end whatever its agent was doing.
     fn was_told_to_end(&self) -> bool {
         let gave_up = |record: &RunRecord| record.details.error_kind == Some(ErrorKind::Timeout);
-        self.was(Act::Terminate) || self.was(Act::Cancel) || self.records.iter().any(gave_up)
+        self.was(Action::Terminate) || self.was(Action::Cancel) || self.records.iter().any(gave_up)
     }
 
     /// How many turns were interrupted, as far as the records tell.
@@ -66,7 +66,7 @@ struct Delivery {
     process: String,
 }
 
-/// What the agents of a story have noted.
+/// What the agents of a scenario have noted.
 #[derive(Default)]
 struct Log {
     deliveries: BTreeMap<String, Vec<Delivery>>,
@@ -77,8 +77,8 @@ struct Log {
 }
 
 impl Log {
-    fn read(story: &Story) -> Self {
-        let text = fs::read_to_string(story.group.path("workspace/log")).unwrap_or_default();
+    fn read(scenario: &Scenario) -> Self {
+        let text = fs::read_to_string(scenario.group.path("workspace/log")).unwrap_or_default();
         let mut log = Self::default();
         for line in text.lines() {
             let line: Value = serde_json::from_str(line).unwrap();
@@ -105,25 +105,25 @@ impl Log {
     /// Whether a process that ended in order may have done so unseen: it was at
     /// work when its run was killed. A program of the `command` agent ends by the
     /// signal that stops it, so being told to end is enough.
-    fn may_have_ended_unseen(&self, story: &Story, run: &Done, process: &str) -> bool {
+    fn may_have_ended_unseen(&self, scenario: &Scenario, run: &Done, process: &str) -> bool {
         let is_last = self
             .last
             .get(&run.number)
             .is_some_and(|last| last == process);
-        let is_told = story.protocol == "command" && run.was_told_to_end();
+        let is_told = scenario.protocol == "command" && run.was_told_to_end();
         is_last && (run.was_killed() || is_told)
     }
 }
 
 /// Checks the run that has just ended. Returns the messages whose turns were
 /// interrupted before their program had read them.
-pub(crate) fn run(story: &Story) -> Result<Vec<String>, String> {
-    let log = Log::read(story);
-    let run = story.done.last().unwrap();
+pub(crate) fn run(scenario: &Scenario) -> Result<Vec<String>, String> {
+    let log = Log::read(scenario);
+    let run = scenario.done.last().unwrap();
     end(run)?;
-    let dropped = nothing_is_lost(story, run, &log)?;
-    nothing_comes_twice(story, &log)?;
-    every_answer_is_told_once(story, run, &log)?;
+    let dropped = nothing_is_lost(scenario, run, &log)?;
+    nothing_comes_twice(scenario, &log)?;
+    every_answer_is_told_once(scenario, run, &log)?;
     Ok(dropped)
 }
 
@@ -135,9 +135,9 @@ fn end(run: &Done) -> Result<(), String> {
     let fits = match run.code {
         Some(0) => last.is_some() && !last_failed,
         Some(1) => any_failed,
-        Some(130) => run.was(Act::Terminate),
+        Some(130) => run.was(Action::Terminate),
         Some(137) => run.was_killed(),
-        None => run.was(Act::KillRunner),
+        None => run.was(Action::KillRunner),
         _ => false,
     };
     if !fits {
@@ -155,10 +155,10 @@ fn end(run: &Done) -> Result<(), String> {
 /// Each message was taken by an agent, or is still on disk. Only a program of
 /// the `command` agent can be interrupted before it has read its message; such
 /// a message was its turn, and the record says so.
-fn nothing_is_lost(story: &Story, run: &Done, log: &Log) -> Result<Vec<String>, String> {
+fn nothing_is_lost(scenario: &Scenario, run: &Done, log: &Log) -> Result<Vec<String>, String> {
     let mut on_disk = String::new();
     for folder in ["ipc/input", "ipc/input/.taken"] {
-        for entry in fs::read_dir(story.group.path(folder))
+        for entry in fs::read_dir(scenario.group.path(folder))
             .into_iter()
             .flatten()
             .flatten()
@@ -167,9 +167,9 @@ fn nothing_is_lost(story: &Story, run: &Done, log: &Log) -> Result<Vec<String>, 
         }
     }
     let is_safe = |text: &String| {
-        log.has(text) || on_disk.contains(text.as_str()) || story.dropped.contains(text)
+        log.has(text) || on_disk.contains(text.as_str()) || scenario.dropped.contains(text)
     };
-    let missing: Vec<_> = story
+    let missing: Vec<_> = scenario
         .sent
         .iter()
         .filter(|text| !is_safe(text))
@@ -180,13 +180,13 @@ fn nothing_is_lost(story: &Story, run: &Done, log: &Log) -> Result<Vec<String>, 
     if !log.has(&format!("prompt of run-{:05}", run.number)) {
         let was_due = |text: &&String| {
             let earlier = log.deliveries.get(*text).map(|all| all[0].run);
-            earlier.is_none_or(|earlier| earlier == run.number) && !story.dropped.contains(*text)
+            earlier.is_none_or(|earlier| earlier == run.number) && !scenario.dropped.contains(*text)
         };
-        let due = story.sent.iter().filter(was_due);
+        let due = scenario.sent.iter().filter(was_due);
         let joined = due.take_while(|text| missing.contains(text)).count();
         turns -= joined.saturating_sub(1);
     }
-    if turns == 0 || story.protocol == "command" && turns <= run.interrupted() {
+    if turns == 0 || scenario.protocol == "command" && turns <= run.interrupted() {
         return Ok(missing);
     }
     Err(format!("lost: {missing:?}"))
@@ -194,17 +194,17 @@ fn nothing_is_lost(story: &Story, run: &Done, log: &Log) -> Result<Vec<String>, 
 
 /// A message comes again only after a process that did not end in order, or
 /// that was at work when its run was killed.
-fn nothing_comes_twice(story: &Story, log: &Log) -> Result<(), String> {
+fn nothing_comes_twice(scenario: &Scenario, log: &Log) -> Result<(), String> {
     for (text, deliveries) in &log.deliveries {
         for pair in deliveries.windows(2) {
             let [first, second] = pair else { continue };
-            let run = story
+            let run = scenario
                 .done
                 .iter()
                 .find(|done| done.number == first.run)
                 .unwrap();
             let may_repeat = !log.clean.contains(&first.process)
-                || log.may_have_ended_unseen(story, run, &first.process);
+                || log.may_have_ended_unseen(scenario, run, &first.process);
             if first.process == second.process || !may_repeat {
                 return Err(format!("{text} came twice, first to {}", first.process));
             }
@@ -214,8 +214,8 @@ fn nothing_comes_twice(story: &Story, log: &Log) -> Result<(), String> {
 }
 
 /// What an agent that ended in order has answered is in one record.
-fn every_answer_is_told_once(story: &Story, run: &Done, log: &Log) -> Result<(), String> {
-    let is_command = story.protocol == "command";
+fn every_answer_is_told_once(scenario: &Scenario, run: &Done, log: &Log) -> Result<(), String> {
+    let is_command = scenario.protocol == "command";
     // What a command prints before its answer is part of it.
     let is_it = |told: &str, answer: &str| {
         told == answer || is_command && told.ends_with(&format!("\n{answer}"))
@@ -233,7 +233,7 @@ fn every_answer_is_told_once(story: &Story, run: &Done, log: &Log) -> Result<(),
             return Err(format!("{answer} of {process} is in {count} records"));
         }
         let must_be_told =
-            log.clean.contains(process) && !log.may_have_ended_unseen(story, run, process);
+            log.clean.contains(process) && !log.may_have_ended_unseen(scenario, run, process);
         if count == 0 && must_be_told {
             cut = cut
                 .checked_sub(1)
@@ -244,21 +244,21 @@ fn every_answer_is_told_once(story: &Story, run: &Done, log: &Log) -> Result<(),
 }
 
 /// After a calm run nothing waits any more.
-pub(crate) fn calm_end(story: &Story) -> Result<(), String> {
-    let run = story.done.last().unwrap();
-    let log = Log::read(story);
+pub(crate) fn calm_end(scenario: &Scenario) -> Result<(), String> {
+    let run = scenario.done.last().unwrap();
+    let log = Log::read(scenario);
     if run.code != Some(0) {
         return Err(format!("a calm run ends with {:?}", run.code));
     }
-    let missing = story
+    let missing = scenario
         .sent
         .iter()
-        .find(|text| !log.has(text) && !story.dropped.contains(*text));
+        .find(|text| !log.has(text) && !scenario.dropped.contains(*text));
     if let Some(text) = missing {
         return Err(format!("{text} was never delivered"));
     }
     for folder in ["ipc/input", "ipc/input/.taken"] {
-        let entries = fs::read_dir(story.group.path(folder))
+        let entries = fs::read_dir(scenario.group.path(folder))
             .into_iter()
             .flatten()
             .flatten();

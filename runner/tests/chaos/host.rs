@@ -2,73 +2,49 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use drawbridge_shared::ipc::{message_file_name, write_atomic};
 use drawbridge_shared::marker::{Markers, ScanEvent, Scanner};
+use drawbridge_testkit::engine::HostProcess;
+use drawbridge_testkit::runner;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// No run takes as long as this, unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(90);
-/// All processes of a story have it in their environment.
-const VARIABLE: &str = "CHAOS_STORY";
+/// All processes of a scenario have it in their environment.
+const VARIABLE: &str = "CHAOS_SCENARIO";
 
-/// A group's folder.
-pub(crate) struct Group {
-    dir: tempfile::TempDir,
+/// A group's folders, and the processes of the runs in them.
+pub(crate) struct Group(runner::Group);
+
+impl Deref for Group {
+    type Target = runner::Group;
+
+    fn deref(&self) -> &runner::Group {
+        &self.0
+    }
 }
 
 impl Group {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["workspace", "home", "ipc/input"] {
-            fs::create_dir_all(dir.path().join(name)).unwrap();
-        }
-        Self { dir }
+        Self(runner::Group::new())
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+    fn processes(&self) -> Vec<HostProcess> {
+        HostProcess::with_variable(VARIABLE, &self.root().display().to_string())
     }
 
-    pub(crate) fn send(&self, content: &Value) {
-        let path = self.path("ipc/input").join(message_file_name());
-        write_atomic(&path, content.to_string().as_bytes()).unwrap();
-    }
-
-    /// Asks for the end as NanoClaw's host does, or as ours with the run's id.
-    pub(crate) fn close(&self, run_id: &str) {
-        write_atomic(&self.path("ipc/input/_close"), run_id.as_bytes()).unwrap();
-    }
-
-    /// Processes of this story, with their command lines.
-    fn processes(&self) -> Vec<(Pid, String)> {
-        let wanted = format!("{VARIABLE}={}", self.dir.path().display());
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        let ours = ids.filter_map(|id| {
-            let folder = Path::new("/proc").join(id.to_string());
-            let environment = fs::read(folder.join("environ")).ok()?;
-            environment
-                .split(|byte| *byte == 0)
-                .find(|one| *one == wanted.as_bytes())?;
-            let line = fs::read(folder.join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            Some((Pid::from_raw(id)?, line))
-        });
-        ours.collect()
-    }
-
-    /// Kills one process of the story, if there is one.
+    /// Kills one process of the scenario, if there is one.
     pub(crate) fn kill(&self, is_it: impl Fn(&str) -> bool) -> bool {
-        let found = self.processes().into_iter().find(|(_, line)| is_it(line));
-        found.is_some_and(|(pid, _)| kill_process(pid, Signal::KILL).is_ok())
+        let mut all = self.processes().into_iter();
+        let found = all.find(|process| is_it(&process.command_line()));
+        found.is_some_and(HostProcess::kill)
     }
 
     /// Waits until no process is left but those that match, which are killed.
@@ -79,12 +55,14 @@ impl Group {
             if left.is_empty() {
                 return Ok(());
             }
-            for (pid, _) in left.iter().filter(|(_, line)| may_stay(line)) {
-                // It may have ended in this moment.
-                let _ = kill_process(*pid, Signal::KILL);
+            let lines: Vec<_> = left.iter().map(|process| process.command_line()).collect();
+            for (process, line) in left.iter().zip(&lines) {
+                if may_stay(line) {
+                    process.kill();
+                }
             }
             if Instant::now() > deadline {
-                return Err(format!("processes are left: {left:?}"));
+                return Err(format!("processes are left: {lines:?}"));
             }
             thread::park_timeout(Duration::from_millis(10));
         }
@@ -119,7 +97,7 @@ impl Run {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .env(VARIABLE, group.dir.path())
+            .env(VARIABLE, group.root())
             .spawn()
             .unwrap();
         let mut input = child.stdin.take().unwrap();
@@ -211,19 +189,4 @@ fn read<T: Send + 'static>(
         sender.send(parse(&bytes))
     });
     receiver
-}
-
-/// A run document for the stand-in.
-pub(crate) fn document(group: &Group, run_id: &str, agent: &Value, stuck_after: u64) -> Value {
-    json!({
-        "prompt": format!("prompt of {run_id}"), "groupFolder": "main", "chatJid": "1@g.us", "isMain": true,
-        "drawbridge": {
-            "runId": run_id, "agent": agent, "stuckAfterSeconds": stuck_after,
-            "paths": {
-                "workspace": group.path("workspace"),
-                "ipc": group.path("ipc"),
-                "home": group.path("home"),
-            },
-        },
-    })
 }

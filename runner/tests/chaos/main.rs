@@ -1,8 +1,8 @@
 //! Many runs of the real program in which everything goes wrong at random.
 //!
-//! A story is a group's folder and a few runs in it, one after the other: a host
+//! A scenario is a group's folder and a few runs in it, one after the other: a host
 //! that sends follow-ups, interrupts, closes, stops and kills, and agents that
-//! crash, leave, hang and make noise. The last run of a story is calm. After
+//! crash, leave, hang and make noise. The last run of a scenario is calm. After
 //! each run every message was taken by an agent or is still on disk; none came
 //! twice but to an agent that crashed, or that was at work when the run was
 //! killed; every answer of an agent that ended in order is in one record; the run
@@ -13,7 +13,7 @@
 //!
 //! - `DRAWBRIDGE_CHAOS_SEED`: the seed; a new one when absent
 //! - `DRAWBRIDGE_CHAOS_RUNS`: how many runs at least; 150 when absent
-//! - `DRAWBRIDGE_CHAOS_STORY`: one story only, by its number
+//! - `DRAWBRIDGE_CHAOS_SCENARIO`: one scenario only, by its number
 //!
 //! The seed repeats all that host and agents do, but not the scheduler.
 
@@ -26,7 +26,7 @@
 mod agent;
 mod check;
 mod host;
-mod story;
+mod scenario;
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -36,14 +36,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Stories at one time. Most of each is waiting.
+/// Scenarios at one time. Most of each is waiting.
 const WORKERS: usize = 16;
 /// Runs in the ordinary tests.
 const USUAL_RUNS: u64 = 150;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some("stand-in") {
+    if args.next().as_deref() == Some("fake-agent") {
         return agent::main(&args.collect::<Vec<_>>());
     }
     let trials = TESTS.iter().map(|(name, test)| Trial::test(*name, *test));
@@ -68,7 +68,7 @@ fn chaos_loses_no_message_and_hangs_no_run() -> Result<(), Failed> {
         u64::from(now.subsec_nanos()) ^ now.as_secs()
     });
     println!("DRAWBRIDGE_CHAOS_SEED={seed}");
-    let only = number("DRAWBRIDGE_CHAOS_STORY");
+    let only = number("DRAWBRIDGE_CHAOS_SCENARIO");
     let wanted = number("DRAWBRIDGE_CHAOS_RUNS").unwrap_or(USUAL_RUNS);
     let (next, runs) = (AtomicU64::new(only.unwrap_or(0)), AtomicU64::new(0));
     let failures = Mutex::new(Vec::new());
@@ -79,8 +79,8 @@ fn chaos_loses_no_message_and_hangs_no_run() -> Result<(), Failed> {
             if only.is_some_and(|only| only != number) {
                 return;
             }
-            if let Err(failure) = story::tell(seed, number, &runs) {
-                let failure = format!("story {number}: {failure}");
+            if let Err(failure) = scenario::play(seed, number, &runs) {
+                let failure = format!("scenario {number}: {failure}");
                 failures.lock().unwrap().push(failure);
             }
         }

@@ -6,12 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
 
+use drawbridge_testkit::{PATIENCE, eventually};
 use serde_json::{Value, json};
-
-/// The longest that a test waits for anything.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running server with its folders.
 pub(crate) struct Mcp {
@@ -85,7 +82,7 @@ impl Mcp {
 
     pub(crate) fn answer(&self, id: u64) -> Value {
         loop {
-            let line = self.lines.recv_timeout(DEADLINE).unwrap();
+            let line = self.lines.recv_timeout(PATIENCE).unwrap();
             let message: Value = serde_json::from_str(&line).unwrap();
             if message["id"] == id {
                 return message;
@@ -143,19 +140,11 @@ pub(crate) fn said(answer: &Value) -> (bool, String) {
 }
 
 pub(crate) fn wait_for_request(folder: &Path) -> (String, String) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
+    eventually(&format!("a request in {}", folder.display()), || {
         let entries = fs::read_dir(folder).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        if let Some(name) = names.into_iter().find(|name| name.ends_with(".json")) {
-            let text = fs::read_to_string(folder.join(&name)).unwrap();
-            return (name, text);
-        }
-        assert!(
-            Instant::now() < deadline,
-            "no request in {}",
-            folder.display()
-        );
-        thread::yield_now();
-    }
+        let name = { names }.find(|name| name.ends_with(".json"))?;
+        let text = fs::read_to_string(folder.join(&name)).unwrap();
+        Some((name, text))
+    })
 }

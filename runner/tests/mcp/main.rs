@@ -9,10 +9,10 @@ mod client;
 
 use std::fs;
 use std::process::{ChildStdin, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use client::{DEADLINE, Mcp, said, wait_for_request};
+use client::{Mcp, said, wait_for_request};
+use drawbridge_testkit::eventually;
 use serde_json::{Value, json};
 
 const QUEUED: &str = "Queued for the host; it has not confirmed this.";
@@ -384,11 +384,7 @@ fn it_ends_with_its_client() {
     let mut mcp = Mcp::start(false);
     let stdin = std::mem::replace(&mut mcp.stdin, null_stdin());
     drop(stdin);
-    let deadline = Instant::now() + DEADLINE;
-    while mcp.child.try_wait().unwrap().is_none() {
-        assert!(Instant::now() < deadline, "the server is still there");
-        thread::yield_now();
-    }
+    eventually("the server's end", || mcp.child.try_wait().unwrap());
 }
 
 fn null_stdin() -> ChildStdin {

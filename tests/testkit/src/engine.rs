@@ -189,13 +189,13 @@ impl HostProcess {
             .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
     }
 
-    /// Kills it, if it is there.
-    pub fn kill(self) {
+    /// Kills it; false when it is gone.
+    #[expect(clippy::must_use_candidate, reason = "it may be gone in any test")]
+    pub fn kill(self) -> bool {
         let id = i32::try_from(self.0)
             .ok()
             .and_then(rustix::process::Pid::from_raw);
-        if let Some(id) = id {
-            let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
-        }
+        let kill = |id| rustix::process::kill_process(id, rustix::process::Signal::KILL);
+        id.is_some_and(|id| kill(id).is_ok())
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod canary;
 pub mod client;
+pub mod dialogue;
 pub mod engine;
 pub mod exchange;
 pub mod git;
@@ -20,18 +21,22 @@ pub mod model;
 pub mod nanoclaw;
 pub mod peers;
 pub mod program;
+pub mod proxy_program;
 pub mod request;
 pub mod requirement;
+pub mod runner;
 pub mod serve;
 pub mod tls;
 pub mod upstream;
 pub mod wait;
 
 pub use canary::Canary;
+pub use dialogue::Dialogue;
 pub use exchange::Exchange;
 pub use launcher::{Credential, Launcher};
 pub use model::{Answer, Model, Piece, Turn};
 pub use program::{Ended, Program, program_path};
+pub use proxy_program::ProxyProgram;
 pub use request::Request;
 pub use serve::Serve;
 pub use upstream::Upstream;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use serde_json::Value;
 
 use crate::wait::{PATIENCE, eventually};
 
@@ -58,6 +59,19 @@ impl Program {
     /// It cannot be started.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
+        Self::start_watched(command, |_| ())
+    }
+
+    /// Starts a program whose standard output is also shown to a function, piece
+    /// by piece as it comes.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start_watched(
+        command: &mut Command,
+        watch_out: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command
             .stdin(Stdio::piped())
@@ -67,8 +81,8 @@ impl Program {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let stdin = child.stdin.take();
-        let out = Collected::follow(child.stdout.take().unwrap());
-        let err = Collected::follow(child.stderr.take().unwrap());
+        let out = Collected::follow(child.stdout.take().unwrap(), watch_out);
+        let err = Collected::follow(child.stderr.take().unwrap(), |_| ());
         Self {
             name,
             child,
@@ -158,6 +172,15 @@ impl Program {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Kills the program alone, as a power cut would, and reaps it.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.status = Some(self.child.wait().unwrap());
+    }
+
     /// Waits for its end, and for the end of its output.
     ///
     /// # Panics
@@ -181,8 +204,35 @@ impl Program {
         }
     }
 
-    fn pid(&self) -> Pid {
+    /// Its process id as the kernel's functions take it.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+}
+
+impl Ended {
+    /// Fails unless the program ended with this code and said this on standard
+    /// error.
+    ///
+    /// # Panics
+    /// It did not.
+    #[track_caller]
+    pub fn assert_error(&self, code: i32, expected: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.err.contains(expected), "{self:?}");
+    }
+
+    /// The lines of its standard output, which are JSON.
+    ///
+    /// # Panics
+    /// A line is not.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        let lines = self.out.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
@@ -230,7 +280,10 @@ struct Stream {
 }
 
 impl Collected {
-    fn follow(mut source: impl Read + Send + 'static) -> Arc<Self> {
+    fn follow(
+        mut source: impl Read + Send + 'static,
+        mut watch: impl FnMut(&[u8]) + Send + 'static,
+    ) -> Arc<Self> {
         let collected = Arc::new(Self::default());
         let sink = Arc::clone(&collected);
         std::thread::spawn(move || {
@@ -241,6 +294,8 @@ impl Collected {
                     state.bytes.extend_from_slice(&buffer[..count]);
                 }
                 sink.changed.notify_all();
+                drop(state);
+                watch(&buffer[..count]);
             }
             let mut state = sink.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.is_closed = true;

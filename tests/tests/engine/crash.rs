@@ -88,7 +88,7 @@ fn agent_killed(setting: Setting) {
         Agent::Claude => busy.process(|line| line.starts_with("claude ")).kill(),
         // The built-in agent is part of the supervisor.
         Agent::Builtin => busy.process(|line| line.contains("supervise")).kill(),
-    }
+    };
     busy.ends_with_an_error();
 }
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use drawbridge_testkit::{Answer, FAKE_OAUTH, Model, Piece, Program, Upstream};
+use drawbridge_testkit::{Answer, FAKE_OAUTH, Model, Piece, Program, ProxyProgram, Upstream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Test;
-use crate::proxy::Proxy;
+use crate::proxy;
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -53,7 +53,7 @@ struct Conversation {
 
 impl Conversation {
     /// `variable` is where it gets its key from.
-    fn start(proxy: &Proxy, variable: &str) -> Self {
+    fn start(proxy: &ProxyProgram, variable: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut command = Command::new(program().unwrap());
         command
@@ -133,7 +133,7 @@ fn vendor(is_old_good: &Arc<AtomicBool>) -> Upstream {
 }
 
 /// A proxy with a Claude login that ends so many seconds from now.
-fn with_login(upstream: &Upstream, ends_in: u64) -> Proxy {
+fn with_login(upstream: &Upstream, ends_in: u64) -> ProxyProgram {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let login = json!({ "claudeAiOauth": {
         "accessToken": FAKE_OAUTH, "refreshToken": "fake-refresh-1",
@@ -147,7 +147,7 @@ fn with_login(upstream: &Upstream, ends_in: u64) -> Proxy {
          source = \"claude-login\"\npath = \"login.json\"\ntoken-endpoint = \"{0}/token\"\n",
         upstream.url()
     );
-    Proxy::start_in(folder, &configuration, &[])
+    proxy::start_in(folder, &configuration, &[])
 }
 
 /// It is renewed before it ends: the agent never meets a 401.
@@ -179,7 +179,7 @@ fn a_token_that_is_refused_within_a_conversation_is_renewed() {
     assert_renewed(&proxy, &upstream);
 }
 
-fn assert_renewed(proxy: &Proxy, upstream: &Upstream) {
+fn assert_renewed(proxy: &ProxyProgram, upstream: &Upstream) {
     let login = fs::read_to_string(proxy.path("login.json")).unwrap();
     let login: Value = serde_json::from_str(&login).unwrap();
     let oauth = &login["claudeAiOauth"];
@@ -220,7 +220,7 @@ fn each_failure_is_told_and_the_next_turn_works() {
         upstream.url()
     );
     let key = [("ANTHROPIC_API_KEY", drawbridge_testkit::FAKE_KEY)];
-    let proxy = Proxy::start(&configuration, &key);
+    let proxy = proxy::start(&configuration, &key);
     let mut conversation = Conversation::start(&proxy, "ANTHROPIC_API_KEY");
     for status in ["401", "403", "429", "529"] {
         let result = conversation.say(&format!("fail-{status}"));

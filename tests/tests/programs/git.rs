@@ -8,7 +8,7 @@ use drawbridge_testkit::git::GitServer;
 use drawbridge_testkit::{Canary, Ended, FAKE_KEY, Program, requirement};
 
 use crate::Test;
-use crate::proxy::Proxy;
+use crate::proxy;
 
 pub(crate) const TESTS: &[Test] = &[("git_clones_and_pushes", git_clones_and_pushes)];
 
@@ -32,7 +32,7 @@ fn git_clones_and_pushes() {
          [[route]]\npreset = \"github\"\nupstream = \"{}\"\nallow-private = true\n",
         server.upstream.url()
     );
-    let proxy = Proxy::start_in(folder, &configuration, &[("GITHUB_TOKEN", FAKE_KEY)]);
+    let proxy = proxy::start_in(folder, &configuration, &[("GITHUB_TOKEN", FAKE_KEY)]);
     let token = proxy.token();
     let url = |token: &str| {
         let address = proxy.address;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use drawbridge_testkit::requirement;
-use drawbridge_testkit::{Answer, Exchange, FAKE_KEY, Model, Program, Request, Upstream};
+use drawbridge_testkit::{
+    Answer, Exchange, FAKE_KEY, Model, Program, ProxyProgram, Request, Upstream,
+};
 use serde_json::{Value, json};
 
 use crate::Test;
-use crate::proxy::Proxy;
+use crate::proxy;
 
 pub(crate) const TESTS: &[Test] = &[
     ("python_sdks_get_answers", python_sdks_get_answers),
@@ -109,7 +111,7 @@ fn curl_gets_answers() {
 struct Vendors {
     anthropic: Upstream,
     openai: Upstream,
-    proxy: Proxy,
+    proxy: ProxyProgram,
 }
 
 impl Vendors {
@@ -126,7 +128,7 @@ impl Vendors {
             ("ANTHROPIC_API_KEY", FAKE_KEY),
             ("OPENAI_API_KEY", OPENAI_KEY),
         ];
-        let proxy = Proxy::start(&configuration, &keys);
+        let proxy = proxy::start(&configuration, &keys);
         Self {
             anthropic,
             openai,

@@ -14,7 +14,7 @@ use drawbridge_testkit::{FAKE_KEY, PATIENCE, Upstream, requirement};
 
 use crate::Test;
 use crate::cases::{self, Case};
-use crate::proxy::Proxy;
+use crate::proxy;
 
 pub(crate) const TESTS: &[Test] = &[(
     "class_09_nothing_passes_that_other_proxies_read_differently",
@@ -101,7 +101,7 @@ fn through_ours(cases: &[Case]) -> Vec<Passed> {
          credential = {{ source = \"environment\", variable = \"KEY\" }}\n",
         upstream.url()
     );
-    let proxy = Proxy::start(&configuration, &[("KEY", FAKE_KEY)]);
+    let proxy = proxy::start(&configuration, &[("KEY", FAKE_KEY)]);
     send_all(proxy.address, cases);
     passed(&upstream, cases)
 }

@@ -19,13 +19,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use drawbridge_testkit::{Canary, HEAP_SOCKET, PATIENCE, eventually};
+use drawbridge_testkit::{Canary, HEAP_SOCKET, PATIENCE, ProxyProgram, eventually};
 use rustix::process::{Resource, Signal, getrlimit, setrlimit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Test;
-use crate::proxy::Proxy;
+use crate::proxy;
 use client::Shared;
 
 pub(crate) const TESTS: &[Test] = &[("what_is_taken_is_given_back", what_is_taken_is_given_back)];
@@ -125,7 +125,7 @@ struct Report {
 }
 
 struct Soak {
-    proxy: Proxy,
+    proxy: ProxyProgram,
     upstream: SocketAddr,
     /// The shortest time between two events, in milliseconds.
     pause: u64,
@@ -137,7 +137,7 @@ impl Soak {
         write_key(folder.path(), 0);
         let heap = folder.path().join(HEAP);
         let variables = [(HEAP_SOCKET, heap.to_str().unwrap())];
-        let proxy = Proxy::start_in(folder, &configuration(upstream), &variables);
+        let proxy = proxy::start_in(folder, &configuration(upstream), &variables);
         // From then on no more sockets are opened for itself.
         proxy.program.wait_for_err("the admin socket", |err| {
             err.contains("admin socket is").then_some(())
@@ -218,7 +218,7 @@ impl Soak {
             if tokens.len() > 2 {
                 let token = tokens.remove(0);
                 let id = &token["dbs_".len()..][..16];
-                self.proxy.admin(&["session", "revoke", id]);
+                let _ = self.proxy.admin(&["session", "revoke", id]);
             }
             let now = self.usage();
             peak.sockets = peak.sockets.max(now.sockets);

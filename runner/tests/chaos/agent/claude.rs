@@ -1,4 +1,4 @@
-//! The stand-in for Claude Code.
+//! The fake of Claude Code.
 
 use std::collections::VecDeque;
 

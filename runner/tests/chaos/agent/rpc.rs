@@ -1,4 +1,4 @@
-//! The stand-ins for Codex and for an ACP agent.
+//! The fakes of Codex and of an ACP agent.
 
 use std::collections::VecDeque;
 

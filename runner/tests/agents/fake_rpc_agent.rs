@@ -1,4 +1,4 @@
-//! A stand-in for Codex (`codex-*`) and for an ACP agent (`acp-*`) that
+//! A fake of Codex (`codex-*`) and for an ACP agent (`acp-*`) that
 //! misbehaves on demand. Its messages have the form recorded from Codex 0.169.0,
 //! opencode 1.18.33 and Gemini CLI 0.61.0.
 
@@ -14,7 +14,7 @@ pub(crate) const SESSION: &str = "01a1fbbd-d35a-7232-ba32-000000000001";
 
 pub(crate) fn main(scenario: &str, flags: &[String]) -> ExitCode {
     let (protocol, scenario) = scenario.split_once('-').unwrap();
-    let mut agent = StandIn {
+    let mut agent = FakeAgent {
         is_codex: protocol == "codex",
         scenario: scenario.to_owned(),
         flags: flags.join("\n"),
@@ -24,7 +24,7 @@ pub(crate) fn main(scenario: &str, flags: &[String]) -> ExitCode {
     agent.serve()
 }
 
-struct StandIn {
+struct FakeAgent {
     is_codex: bool,
     scenario: String,
     flags: String,
@@ -32,7 +32,7 @@ struct StandIn {
     turns: u64,
 }
 
-impl StandIn {
+impl FakeAgent {
     fn line(&mut self) -> Option<Value> {
         let line = self.lines.next()?.unwrap();
         Some(serde_json::from_str(&line).unwrap())
@@ -73,7 +73,7 @@ impl StandIn {
         if self.is_codex {
             return json!({"userAgent": "drawbridge/0.169.0 (Debian; x86_64)", "codexHome": "/"});
         }
-        json!({"protocolVersion": 1, "agentInfo": {"name": "stand-in", "version": "7.8.9"},
+        json!({"protocolVersion": 1, "agentInfo": {"name": "fake", "version": "7.8.9"},
                "agentCapabilities": {"loadSession": true}})
     }
 
@@ -352,7 +352,7 @@ enum Waited {
     Closed,
 }
 
-/// Notes what the stand-in was sent.
+/// Notes what the fake was sent.
 pub(crate) fn note(texts: &[String]) {
     let mut log = OpenOptions::new()
         .create(true)

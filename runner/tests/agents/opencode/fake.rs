@@ -1,4 +1,4 @@
-//! A stand-in for opencode and its server.
+//! A fake of opencode and its server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
+use crate::fake_rpc_agent::{SESSION, note};
 use crate::harness::eventually;
 use crate::noise::leave;
-use crate::rpc_stand_in::{SESSION, note};
 
-pub(crate) fn stand_in(scenario: &str, args: &[String]) -> ExitCode {
-    let mut agent = StandIn {
+pub(crate) fn fake_agent(scenario: &str, args: &[String]) -> ExitCode {
+    let mut agent = FakeOpencode {
         scenario,
         lines: std::io::stdin().lines(),
         server: (scenario != "no-server").then(|| listen(args)),
@@ -45,7 +45,7 @@ pub(crate) fn stand_in(scenario: &str, args: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-struct StandIn<'a> {
+struct FakeOpencode<'a> {
     scenario: &'a str,
     lines: std::io::Lines<std::io::StdinLock<'static>>,
     server: Option<TcpListener>,
@@ -53,7 +53,7 @@ struct StandIn<'a> {
     messages: u64,
 }
 
-impl StandIn<'_> {
+impl FakeOpencode<'_> {
     fn line(&mut self) -> Option<Value> {
         let line = self.lines.next()?.unwrap();
         Some(serde_json::from_str(&line).unwrap())

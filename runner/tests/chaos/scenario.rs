@@ -1,4 +1,4 @@
-//! A story: a few wild runs in one folder, and a calm one.
+//! A scenario: a few wild runs in one folder, and a calm one.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +10,13 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::check::{self, Done};
-use crate::host::{Group, Run, document};
+use crate::host::{Group, Run};
 
 const PROTOCOLS: [&str; 4] = ["claude", "codex", "acp", "command"];
 
 /// What a host does to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum Action {
     Message,
     Burst(u32),
     Interrupt,
@@ -31,7 +31,7 @@ pub(crate) enum Act {
     KillRunner,
 }
 
-impl Act {
+impl Action {
     fn random(rng: &mut Rng, is_command: bool) -> Self {
         match rng.u32(0..100) {
             0..35 => Self::Message,
@@ -52,7 +52,7 @@ impl Act {
     }
 }
 
-pub(crate) struct Story {
+pub(crate) struct Scenario {
     rng: Rng,
     pub(crate) group: Group,
     pub(crate) protocol: &'static str,
@@ -66,10 +66,10 @@ pub(crate) struct Story {
     pub(crate) done: Vec<Done>,
 }
 
-/// Tells one story; an error says what went wrong, and how it came to that.
-pub(crate) fn tell(seed: u64, number: u64, runs: &AtomicU64) -> Result<(), String> {
+/// Plays one scenario; an error says what went wrong, and how it came to that.
+pub(crate) fn play(seed: u64, number: u64, runs: &AtomicU64) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
-    let mut story = Story {
+    let mut scenario = Scenario {
         protocol: PROTOCOLS[rng.usize(0..PROTOCOLS.len())],
         seed: rng.u64(..),
         rng,
@@ -79,39 +79,39 @@ pub(crate) fn tell(seed: u64, number: u64, runs: &AtomicU64) -> Result<(), Strin
         dropped: BTreeSet::new(),
         done: Vec::new(),
     };
-    for _ in 0..story.rng.u32(1..5) {
-        story.wild_run()?;
+    for _ in 0..scenario.rng.u32(1..5) {
+        scenario.wild_run()?;
         runs.fetch_add(1, Ordering::Relaxed);
     }
-    story.calm_run()?;
+    scenario.calm_run()?;
     runs.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
-impl Story {
+impl Scenario {
     fn wild_run(&mut self) -> Result<(), String> {
         for _ in 0..self.rng.u32(0..4) {
             self.message();
         }
         let is_command = self.protocol == "command";
         let count = self.rng.u32(0..14);
-        let acts: Vec<_> = (0..count)
-            .map(|_| Act::random(&mut self.rng, is_command))
+        let actions: Vec<_> = (0..count)
+            .map(|_| Action::random(&mut self.rng, is_command))
             .collect();
         // Whom the runner cannot clear away, a test machine has to.
-        let mood = if acts.contains(&Act::KillRunner) {
+        let mode = if actions.contains(&Action::KillRunner) {
             "wild-alone"
         } else {
             "wild"
         };
-        let run = self.start(mood, 2);
-        for act in &acts {
+        let run = self.start(mode, 2);
+        for action in &actions {
             self.pause();
-            self.act(*act, &run);
+            self.perform(*action, &run);
         }
         self.pause();
         self.group.close(&self.run_id());
-        self.end(run, acts, false)
+        self.end(run, actions, false)
     }
 
     fn calm_run(&mut self) -> Result<(), String> {
@@ -122,19 +122,22 @@ impl Story {
         self.end(run, Vec::new(), true)
     }
 
-    fn start(&mut self, mood: &str, stuck_after: u64) -> Run {
+    fn start(&mut self, mode: &str, stuck_after: u64) -> Run {
         self.run += 1;
         let this = std::env::current_exe().unwrap();
         let command = json!([
             this,
-            "stand-in",
+            "fake-agent",
             self.protocol,
             self.seed.to_string(),
             self.run.to_string(),
-            mood
+            mode
         ]);
         let agent = json!({"kind": self.protocol, "command": command});
-        let mut document = document(&self.group, &self.run_id(), &agent, stuck_after);
+        let run_id = self.run_id();
+        let prompt = format!("prompt of {run_id}");
+        let mut document = self.group.document(&run_id, &prompt, &agent);
+        document["drawbridge"]["stuckAfterSeconds"] = stuck_after.into();
         if self.rng.bool() {
             document["sessionId"] = "01a1fbbd-d35a-7232-ba32-000000000001".into();
         }
@@ -145,36 +148,36 @@ impl Story {
         format!("run-{:05}", self.run)
     }
 
-    fn act(&mut self, act: Act, run: &Run) {
+    fn perform(&mut self, action: Action, run: &Run) {
         let group = &self.group;
         let request = |kind: &str| group.send(&json!({"type": kind}));
-        match act {
-            Act::Message => self.message(),
-            Act::Burst(count) => (0..count).for_each(|_| self.message()),
-            Act::Interrupt => request("interrupt"),
-            Act::Compact => request("compact"),
-            Act::Clear => request("clear"),
-            Act::Cancel => request("cancel"),
-            Act::SetModel => group.send(&json!({"type": "set_model", "model": "other"})),
-            Act::Close => group.close(""),
-            Act::Terminate => run.terminate(),
-            Act::KillRunner => run.signal(Signal::KILL),
-            Act::KillSupervisor => {
+        match action {
+            Action::Message => self.message(),
+            Action::Burst(count) => (0..count).for_each(|_| self.message()),
+            Action::Interrupt => request("interrupt"),
+            Action::Compact => request("compact"),
+            Action::Clear => request("clear"),
+            Action::Cancel => request("cancel"),
+            Action::SetModel => group.send(&json!({"type": "set_model", "model": "other"})),
+            Action::Close => group.close(""),
+            Action::Terminate => run.terminate(),
+            Action::KillRunner => run.signal(Signal::KILL),
+            Action::KillSupervisor => {
                 group.kill(|line| line.contains(" supervise "));
             }
-            Act::KillAgent => {
-                group.kill(|line| line.contains(" stand-in ") && !line.contains(" tied "));
+            Action::KillAgent => {
+                group.kill(|line| line.contains(" fake-agent ") && !line.contains(" tied "));
             }
         }
     }
 
-    fn end(&mut self, run: Run, acts: Vec<Act>, is_calm: bool) -> Result<(), String> {
+    fn end(&mut self, run: Run, actions: Vec<Action>, is_calm: bool) -> Result<(), String> {
         let ended = run
             .end()
-            .map_err(|error| self.describe(&error, &acts, ""))?;
-        let alone = acts.contains(&Act::KillRunner);
+            .map_err(|error| self.describe(&error, &actions, ""))?;
+        let alone = actions.contains(&Action::KillRunner);
         let errors = ended.errors.clone();
-        let done = Done::new(self.run, acts.clone(), ended);
+        let done = Done::new(self.run, actions.clone(), ended);
         self.done.push(done);
         let checked = self
             .group
@@ -188,7 +191,7 @@ impl Story {
                     Ok(())
                 }
             });
-        checked.map_err(|error| self.describe(&error, &acts, &errors))
+        checked.map_err(|error| self.describe(&error, &actions, &errors))
     }
 
     fn message(&mut self) {
@@ -203,7 +206,7 @@ impl Story {
         thread::park_timeout(Duration::from_millis(self.rng.u64(0..most)));
     }
 
-    fn describe(&self, error: &str, acts: &[Act], errors: &str) -> String {
+    fn describe(&self, error: &str, actions: &[Action], errors: &str) -> String {
         let log = std::fs::read_to_string(self.group.path("workspace/log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().rev().take(80).collect();
         let log: Vec<_> = lines.into_iter().rev().collect();
@@ -213,7 +216,7 @@ impl Story {
             .map(|done| done.records.iter().map(|record| json!(record)).collect())
             .unwrap_or_default();
         format!(
-            "{} run {}: {error}\nacts {acts:?}\nrecords {records:#?}\nlog:\n{}\nstderr:\n{errors}",
+            "{} run {}: {error}\nacts {actions:?}\nrecords {records:#?}\nlog:\n{}\nstderr:\n{errors}",
             self.protocol,
             self.run,
             log.join("\n")

@@ -1,4 +1,4 @@
-//! A stand-in for Claude Code that speaks its protocol and misbehaves on demand.
+//! A fake of Claude Code that speaks its protocol and misbehaves on demand.
 //!
 //! Its messages have the form recorded from version 2.1.329.
 
@@ -13,16 +13,21 @@ use serde_json::{Value, json};
 
 use crate::noise;
 
-const SESSION: &str = "3385aa4e-1111-4f6d-9e1a-000000000001";
+pub(crate) const SESSION: &str = "3385aa4e-1111-4f6d-9e1a-000000000001";
+
+/// Both markers and a NUL, of which a large result consists.
+pub(crate) const BIG_RESULT: &str =
+    "---NANOCLAW_OUTPUT_START---\n{}\n---NANOCLAW_OUTPUT_END---\n\0x";
+pub(crate) const BIG_RESULT_TIMES: usize = 5_000_000 / BIG_RESULT.len() + 1;
 
 pub(crate) fn main(scenario: &str, flags: &[String]) -> ExitCode {
     if scenario == "silent-start" {
         noise::silence();
     }
-    let mut claude = StandIn::new();
+    let mut claude = FakeClaude::new();
     let resumes = flags.iter().any(|flag| flag.starts_with("--resume="));
     match scenario {
-        "polite" => claude.serve(StandIn::turn),
+        "polite" => claude.serve(FakeClaude::turn),
         "flags" => claude.serve(|claude, message| claude.reply(message, &flags.join("\n"))),
         "environment" => claude.serve(|claude, message| {
             let vars: Vec<_> = std::env::vars().map(|(k, v)| format!("{k}={v}")).collect();
@@ -35,8 +40,8 @@ pub(crate) fn main(scenario: &str, flags: &[String]) -> ExitCode {
         }),
         "folds" => claude.fold(),
         "no-such-session" if resumes => return claude.no_such_session(),
-        "no-such-session" => claude.serve(StandIn::turn),
-        "api-error" => claude.serve(StandIn::api_error),
+        "no-such-session" => claude.serve(FakeClaude::turn),
+        "api-error" => claude.serve(FakeClaude::api_error),
         "start-failure" => return claude.start_failure(),
         "crash" => return claude.crash(),
         "silent-exit" => {
@@ -57,29 +62,29 @@ pub(crate) struct UserMessage {
     text: String,
 }
 
-struct StandIn {
+struct FakeClaude {
     initialize: Value,
     /// Lines that came while it waited for another one.
     backlog: VecDeque<Value>,
     lines: std::io::Lines<std::io::StdinLock<'static>>,
 }
 
-impl StandIn {
+impl FakeClaude {
     fn new() -> Self {
-        let mut stand_in = Self {
+        let mut fake = Self {
             initialize: Value::Null,
             backlog: VecDeque::new(),
             lines: std::io::stdin().lines(),
         };
-        let first = stand_in.line().expect("a first line");
+        let first = fake.line().expect("a first line");
         assert_eq!(first["request"]["subtype"], "initialize", "must come first");
         assert!(first["request"]["hooks"]["PreCompact"][0]["timeout"].is_u64());
-        stand_in.initialize = first["request"].clone();
-        stand_in.say(&json!({
+        fake.initialize = first["request"].clone();
+        fake.say(&json!({
             "type": "control_response",
             "response": { "subtype": "success", "request_id": first["request_id"], "response": {} },
         }));
-        stand_in
+        fake
     }
 
     fn line(&mut self) -> Option<Value> {
@@ -122,7 +127,7 @@ impl StandIn {
         }
     }
 
-    #[expect(clippy::unused_self, reason = "only a stand-in speaks")]
+    #[expect(clippy::unused_self, reason = "only the fake speaks")]
     fn say(&self, line: &Value) {
         println!("{line}");
     }
