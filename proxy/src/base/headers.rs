@@ -140,31 +140,7 @@ fn is_named(pair: &str, names: &[&str]) -> bool {
 
 /// Decodes `%xx` and `+`; what is not a valid escape stays as it is.
 pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escape = bytes.get(at + 1..at + 3).and_then(hex_pair);
-        match (byte, escape) {
-            (b'%', Some(value)) => {
-                decoded.push(value);
-                at += 3;
-                continue;
-            }
-            (b'+', _) => decoded.push(b' '),
-            _ => decoded.push(byte),
-        }
-        at += 1;
-    }
-    decoded
-}
-
-/// The value of two hexadecimal digits.
-pub(crate) fn hex_pair(digits: &[u8]) -> Option<u8> {
-    let [high, low] = *digits else { return None };
-    let high = char::from(high).to_digit(16)?;
-    let low = char::from(low).to_digit(16)?;
-    u8::try_from(high * 16 + low).ok()
+    percent_encoding::percent_decode_str(&text.replace('+', " ")).collect()
 }
 
 /// Adds an item to a comma-separated list header unless it is there already.

@@ -5,8 +5,6 @@
 
 use http::Uri;
 
-use super::headers::hex_pair;
-
 /// A request target that two programs could read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -66,6 +64,14 @@ fn check_bytes(path: &[u8]) -> Result<(), AmbiguousTarget> {
         }
     }
     Ok(())
+}
+
+/// The value of two hexadecimal digits.
+fn hex_pair(digits: &[u8]) -> Option<u8> {
+    let [high, low] = *digits else { return None };
+    let high = char::from(high).to_digit(16)?;
+    let low = char::from(low).to_digit(16)?;
+    u8::try_from(high * 16 + low).ok()
 }
 
 fn check_escape(digits: Option<&[u8]>) -> Result<(), AmbiguousTarget> {

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use drawbridge_io::signals::Signals;
 use drawbridge_shared::exit::Exit;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use drawbridge_shared::privacy::not_dumpable;
+use tokio::signal::unix::SignalKind;
 
 use super::{ClientAuthArg, Failure, ServeArgs};
 use crate::base::bind::{HostFacts, choose_address};
@@ -16,7 +18,9 @@ use crate::server::ListenerGuard;
 const DEFAULT_PORT: u16 = 3001;
 
 pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
-    forbid_dumps();
+    if let Err(error) = not_dumpable() {
+        tracing::warn!(%error, "core dumps could not be forbidden");
+    }
     let config = resolve(args).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -26,7 +30,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
 }
 
 async fn serve(args: &ServeArgs, config: ProxyConfig) -> Result<Exit, Failure> {
-    let mut signals = Signals::new().map_err(Failure::infrastructure)?;
+    let mut signals = Signals::to_stop().map_err(Failure::infrastructure)?;
     let (listen_config, drain) = (config.listen.clone(), config.drain);
     let proxy = ProxyHandle::start(config).map_err(Failure::not_started)?;
     let reload_args = args.clone();
@@ -37,7 +41,7 @@ async fn serve(args: &ServeArgs, config: ProxyConfig) -> Result<Exit, Failure> {
         })
     }));
     let guards = listen(&listen_config, &proxy)?;
-    while let Signalled::Reload = signals.next().await {
+    while signals.next().await == SignalKind::hangup() {
         // It is reported where it happens.
         let _ = proxy.reload().await;
     }
@@ -45,12 +49,17 @@ async fn serve(args: &ServeArgs, config: ProxyConfig) -> Result<Exit, Failure> {
     drop(guards);
     let outcome = tokio::select! {
         outcome = proxy.shutdown(drain) => outcome,
-        () = signals.stop() => return Ok(Exit::Interrupted),
+        () = stopped(&mut signals) => return Ok(Exit::Interrupted),
     };
     if let DrainOutcome::Cut(connections) = outcome {
         tracing::warn!(connections, "connections were cut at the drain deadline");
     }
     Ok(Exit::Success)
+}
+
+/// Waits for a signal that asks the program to stop.
+async fn stopped(signals: &mut Signals) {
+    while signals.next().await == SignalKind::hangup() {}
 }
 
 /// The configuration with the flags on top.
@@ -112,51 +121,4 @@ fn listen(config: &ListenConfig, proxy: &ProxyHandle) -> Result<Vec<ListenerGuar
         guards.push(guard);
     }
     Ok(guards)
-}
-
-/// Keeps secrets out of core dumps, and the process's memory from being read by
-/// other processes of its user.
-fn forbid_dumps() {
-    #[cfg(all(target_os = "linux", not(drawbridge_portable)))]
-    {
-        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-            tracing::warn!(%error, "core dumps could not be forbidden");
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Signalled {
-    Stop,
-    Reload,
-}
-
-/// The signals that the program follows.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signalled {
-        tokio::select! {
-            _ = self.terminate.recv() => Signalled::Stop,
-            _ = self.interrupt.recv() => Signalled::Stop,
-            _ = self.hangup.recv() => Signalled::Reload,
-        }
-    }
-
-    async fn stop(&mut self) {
-        while let Signalled::Reload = self.next().await {}
-    }
 }

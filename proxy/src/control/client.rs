@@ -5,19 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use drawbridge_io::http::{ExchangeError, Limits, exchange};
 use http::header::HOST;
-use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Method, Request};
+use http_body_util::Full;
 use tokio::net::UnixStream;
 
 pub(crate) use super::session::IssueRequest;
 
-/// Largest answer, in bytes: a list of many sessions.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
-
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Bounds of one answer, which may be a list of many sessions.
+const LIMITS: Limits = Limits {
+    deadline: Duration::from_secs(60),
+    max_bytes: 64 * 1024 * 1024,
+};
 
 /// Why the proxy gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +27,10 @@ pub(crate) enum AdminError {
         socket: String,
         source: std::io::Error,
     },
-    #[error("the conversation with the proxy failed")]
-    Exchange(#[from] hyper::Error),
-    #[error("the answer cannot be read")]
-    Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the proxy did not answer within {} s", DEADLINE.as_secs())]
-    Timeout,
+    #[error("the request is not valid")]
+    Request(#[from] http::Error),
+    #[error("the exchange with the proxy failed")]
+    Exchange(#[from] ExchangeError),
     #[error("{message}")]
     Refused {
         message: String,
@@ -61,9 +59,18 @@ pub(crate) async fn call(
     path: &str,
     body: Vec<u8>,
 ) -> Result<String, AdminError> {
-    let calling = exchange(socket, method, path, body);
-    let answer = tokio::time::timeout(DEADLINE, calling).await;
-    let (status, text) = answer.map_err(|_| AdminError::Timeout)??;
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|source| AdminError::Connect {
+        socket: socket.display().to_string(),
+        source,
+    })?;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, "admin")
+        .body(Full::new(Bytes::from(body)))?;
+    let (status, answer) = exchange(stream, request, LIMITS).await?;
+    let text = String::from_utf8_lossy(&answer).into_owned();
     if status.is_success() {
         return Ok(text);
     }
@@ -73,35 +80,4 @@ pub(crate) async fn call(
         message: field("error").unwrap_or_else(|| status.to_string()),
         hint: field("hint"),
     })
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the answer is bounded and parsed whole"
-)]
-async fn exchange(
-    socket: &Path,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<(StatusCode, String), AdminError> {
-    let stream = UnixStream::connect(socket).await;
-    let stream = stream.map_err(|source| AdminError::Connect {
-        socket: socket.display().to_string(),
-        source,
-    })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(connection);
-    let mut request = Request::new(Full::new(Bytes::from(body)));
-    *request.method_mut() = method;
-    *request.uri_mut() = path
-        .parse()
-        .map_err(|error| AdminError::Answer(Box::new(error)))?;
-    let host = HeaderValue::from_static("admin");
-    request.headers_mut().insert(HOST, host);
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(AdminError::Answer)?.to_bytes();
-    driver.abort();
-    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::stream::Stream;
+use super::listener::Stream;
 use crate::http1::{Refused, WireGuard};
 use crate::policy::Deadlines;
 use crate::request::{Client, HeadRefusal, UpgradeSwitch};

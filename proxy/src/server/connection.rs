@@ -12,9 +12,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::watch;
 
 use super::client_io::{ClientIo, First};
-use super::listener::{Acceptor, Socket};
+use super::listener::{Acceptor, Socket, Stream, peer};
 use super::stall::{Stall, StreamExecutor};
-use super::stream::Stream;
 use super::worker::{ConnectionCount, Worker};
 use crate::base::chain;
 use crate::http1::{MAX_HEAD_BYTES, MAX_HEADERS, WireGuard};
@@ -67,7 +66,7 @@ pub(crate) async fn accept(
             }
         };
         // One connection too many is closed; the ones that are served go on.
-        let peer = stream.peer();
+        let peer = peer(&stream);
         let origin = Origin { listener, peer };
         let Some(count) = worker.count_connection(origin) else {
             tracing::debug!(?peer, "too many connections");

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
+use tokio_util::either::Either;
 
-use super::stream::Stream;
 use crate::policy::ClientAuth;
 use crate::session::ListenerId;
 
@@ -170,6 +170,17 @@ fn failure(address: String, source: io::Error) -> ListenError {
     }
 }
 
+/// A stream from a client.
+pub(crate) type Stream = Either<tokio::net::TcpStream, tokio::net::UnixStream>;
+
+/// The address of a client; `None` on a unix socket.
+pub(super) fn peer(stream: &Stream) -> Option<IpAddr> {
+    match stream {
+        Either::Left(stream) => stream.peer_addr().ok().map(|address| address.ip()),
+        Either::Right(_) => None,
+    }
+}
+
 /// A socket that a worker accepts from.
 pub(crate) enum Acceptor {
     Tcp(tokio::net::TcpListener),
@@ -192,11 +203,11 @@ impl Acceptor {
                 let (stream, _) = listener.accept().await?;
                 // Without it each chunk of an answer can wait for an acknowledgement.
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(stream))
+                Ok(Either::Left(stream))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Stream::Unix(stream))
+                Ok(Either::Right(stream))
             }
         }
     }

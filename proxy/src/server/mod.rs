@@ -6,7 +6,6 @@ mod connection;
 mod listener;
 mod quota;
 mod stall;
-mod stream;
 mod worker;
 
 pub(crate) use connection::ACCEPT_PAUSE;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-use super::io::UpstreamIo;
 use super::{OutgoingProxy, Reach, Scheme, Upstream, literal_address};
 
 /// Why no connection could be opened.
@@ -37,6 +38,9 @@ pub(crate) enum ConnectError {
     #[error("the HTTP connection could not be set up")]
     Handshake(#[source] hyper::Error),
 }
+
+/// A stream to an upstream, in clear text or encrypted.
+pub(crate) type UpstreamStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
 /// What all connections of a worker are opened with.
 #[derive(Clone)]
@@ -87,10 +91,10 @@ impl Connector {
     pub(crate) async fn connect(
         &self,
         upstream: &Upstream,
-    ) -> Result<(UpstreamIo, Protocol), ConnectError> {
+    ) -> Result<(UpstreamStream, Protocol), ConnectError> {
         let io = self.in_time(upstream, &self.tls).await?;
         let protocol = match &io {
-            UpstreamIo::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            Either::Right(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
                 Protocol::Http2
             }
             _ => Protocol::Http1,
@@ -102,7 +106,7 @@ impl Connector {
     pub(crate) async fn connect_http1(
         &self,
         upstream: &Upstream,
-    ) -> Result<UpstreamIo, ConnectError> {
+    ) -> Result<UpstreamStream, ConnectError> {
         self.in_time(upstream, &self.tls_http1).await
     }
 
@@ -110,7 +114,7 @@ impl Connector {
         &self,
         upstream: &Upstream,
         tls: &Arc<rustls::ClientConfig>,
-    ) -> Result<UpstreamIo, ConnectError> {
+    ) -> Result<UpstreamStream, ConnectError> {
         let opening = self.open(upstream, tls);
         tokio::time::timeout(self.limit, opening)
             .await
@@ -126,7 +130,7 @@ impl Connector {
         &self,
         upstream: &Upstream,
         tls: &Arc<rustls::ClientConfig>,
-    ) -> Result<UpstreamIo, ConnectError> {
+    ) -> Result<UpstreamStream, ConnectError> {
         let stream = match &self.outgoing {
             Some(proxy) if upstream.scheme == Scheme::Https && proxy.applies_to(&upstream.host) => {
                 self.connect_through(proxy, upstream).await?
@@ -137,7 +141,7 @@ impl Connector {
             }
         };
         match upstream.scheme {
-            Scheme::Http => Ok(UpstreamIo::Clear(stream)),
+            Scheme::Http => Ok(Either::Left(stream)),
             Scheme::Https => encrypt(upstream, stream, tls).await,
         }
     }
@@ -191,7 +195,7 @@ async fn encrypt(
     upstream: &Upstream,
     stream: TcpStream,
     tls: &Arc<rustls::ClientConfig>,
-) -> Result<UpstreamIo, ConnectError> {
+) -> Result<UpstreamStream, ConnectError> {
     let failed = |source| ConnectError::Tls {
         host: upstream.host.clone(),
         source,
@@ -203,7 +207,7 @@ async fn encrypt(
         .connect(name, stream)
         .await
         .map_err(failed)?;
-    Ok(UpstreamIo::Tls(Box::new(stream)))
+    Ok(Either::Right(Box::new(stream)))
 }
 
 /// Resolves a name once. One answer out of reach condemns them all:

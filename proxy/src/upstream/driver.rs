@@ -12,11 +12,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::io::UpstreamIo;
+use super::connect::UpstreamStream;
 use super::request_body::RequestBody;
 use crate::base::chain;
 
-type Connection = http1::Connection<TokioIo<UpstreamIo>, RequestBody>;
+type Connection = http1::Connection<TokioIo<UpstreamStream>, RequestBody>;
 
 /// Drives one connection; dropped, it closes it.
 pub(super) enum Driver {

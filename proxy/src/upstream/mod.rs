@@ -8,7 +8,6 @@ use http::HeaderValue;
 pub(crate) mod address;
 pub(crate) mod connect;
 mod driver;
-pub(crate) mod io;
 mod outgoing;
 mod pool;
 mod request_body;

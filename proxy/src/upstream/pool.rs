@@ -21,9 +21,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 
 use super::Upstream;
-use super::connect::{ConnectError, Connector, Protocol};
+use super::connect::{ConnectError, Connector, Protocol, UpstreamStream};
 use super::driver::Driver;
-use super::io::UpstreamIo;
 use super::request_body::RequestBody;
 use crate::base::chain;
 use crate::base::executor::LocalExecutor;
@@ -167,7 +166,7 @@ impl Pool {
         shared.iter().find(has_room).cloned()
     }
 
-    async fn share(&self, io: UpstreamIo) -> Result<Shared, ConnectError> {
+    async fn share(&self, io: UpstreamStream) -> Result<Shared, ConnectError> {
         let (sender, driver) = http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -218,7 +217,7 @@ impl Pool {
     }
 }
 
-async fn exclusive(io: UpstreamIo) -> Result<Exclusive, ConnectError> {
+async fn exclusive(io: UpstreamStream) -> Result<Exclusive, ConnectError> {
     let (sender, driver) = http1::Builder::new()
         .max_header_size(MAX_ANSWER_HEAD_BYTES)
         .handshake(TokioIo::new(io))

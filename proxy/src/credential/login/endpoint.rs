@@ -6,11 +6,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use drawbridge_io::http::{Body, Client};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
@@ -129,7 +128,7 @@ pub(super) enum EndpointError {
     #[error("it cannot be reached")]
     Unreachable(#[source] ConnectError),
     #[error("the exchange with it broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[from] hyper::Error),
     #[error("it did not answer within {} s", DEADLINE.as_secs())]
     Timeout,
     #[error("its answer has more than {MAX_ANSWER} bytes")]
@@ -150,25 +149,11 @@ pub(super) async fn exchange(
             .connect(endpoint)
             .await
             .map_err(EndpointError::Unreachable)?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
-            .await
-            .map_err(EndpointError::Broken)?;
         let request = request(endpoint, content_type, body).ok_or(EndpointError::NoToken)?;
-        let answer = async {
-            let response = sender
-                .send_request(request)
-                .await
-                .map_err(EndpointError::Broken)?;
-            let (head, body) = response.into_parts();
-            let content = read(body).await?;
-            interpret(head.status, &head.headers, &content)
-        };
-        // The connection has to be driven while the answer is read; it ends
-        // with this scope, so nothing is left running.
-        tokio::select! {
-            answer = answer => answer,
-            Err(error) = connection => Err(EndpointError::Broken(error)),
-        }
+        let mut client = Client::new(io).await?;
+        let (head, body) = client.send(request).await?.into_parts();
+        let content = read(body).await?;
+        interpret(head.status, &head.headers, &content)
     };
     tokio::time::timeout(DEADLINE, exchange)
         .await
@@ -194,15 +179,14 @@ fn request(
         .ok()
 }
 
-async fn read(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, EndpointError> {
+/// The whole answer, in a buffer that never moves and is cleared.
+async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, EndpointError> {
     let mut content = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(EndpointError::Broken)?;
-        let data = frame.data_ref().map_or(&[][..], |data| data);
-        if content.len() + data.len() > MAX_ANSWER {
+    while let Some(piece) = body.next().await? {
+        if content.len() + piece.len() > MAX_ANSWER {
             return Err(EndpointError::TooLong);
         }
-        content.extend_from_slice(data);
+        content.extend_from_slice(&piece);
     }
     Ok(content)
 }

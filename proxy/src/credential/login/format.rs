@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::document::{Document, DocumentError, secret, set};
 use super::endpoint::Answer;
+use crate::base::percent;
 use crate::secret::Secret;
 
 /// Whose login file it is.
@@ -234,7 +235,6 @@ fn json_object(fields: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
 }
 
 fn form(fields: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut body = buffer(fields);
     for (index, (name, value)) in fields.iter().enumerate() {
         if index > 0 {
@@ -242,13 +242,8 @@ fn form(fields: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
         }
         body.extend_from_slice(name.as_bytes());
         body.push(b'=');
-        for byte in value.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-                body.push(byte);
-            } else {
-                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-                body.extend_from_slice(&[b'%', high, low]);
-            }
+        for piece in percent::encode(value.as_bytes()) {
+            body.extend_from_slice(piece.as_bytes());
         }
     }
     body

@@ -6,12 +6,12 @@
 //! again, also when the file could not be written.
 
 use crate::secret::{Environment, Reason, Secret, Unavailable, files};
+use drawbridge_shared::file::{Access, Durability, Replacement};
 
 mod document;
 mod endpoint;
 mod format;
 mod lock;
-mod replace;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +26,6 @@ use self::document::{Document, DocumentError};
 use self::endpoint::{Answer, EndpointError};
 use self::format::{Client, Tokens};
 use self::lock::{LockError, LoginLock};
-use self::replace::Replacement;
 use super::clock::Clock;
 use super::state::Reading;
 use crate::base::chain;
@@ -225,7 +224,10 @@ impl Login {
     }
 
     fn prepare(&self) -> Result<Replacement, Unavailable> {
-        Replacement::prepare(&self.path).map_err(|error| self.not_writable(error))
+        // A link is followed: its target is replaced.
+        std::fs::canonicalize(&self.path)
+            .and_then(|path| Replacement::prepare(&path, Access::Kept { new: 0o600 }))
+            .map_err(|error| self.not_writable(error))
     }
 
     /// Puts the tokens that were got last into the file.
@@ -243,7 +245,7 @@ impl Login {
         let content = document.to_bytes();
         // Waiting for the disk would hold up the requests of this thread; and
         // a runtime that is shut down waits for a write that has begun.
-        tokio::task::spawn_blocking(move || replacement.write(&content))
+        tokio::task::spawn_blocking(move || replacement.write(&content, Durability::Synced))
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)))
             .map_err(|error| self.not_writable(error))?;

@@ -1,9 +1,11 @@
 //! The audit file on disk: opened, read from its end, and its anchor beside it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use drawbridge_shared::file::{Access, Durability, Replacement};
 
 use super::chain::Anchor;
 
@@ -41,13 +43,9 @@ pub(super) fn read_anchor(path: &Path) -> io::Result<Option<Anchor>> {
 }
 
 pub(super) fn write_anchor(path: &Path, anchor: Anchor) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| Path::new(".")))?;
-    writeln!(file, "{anchor}")?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    let line = format!("{anchor}\n");
+    // Each batch of records writes it again.
+    Replacement::prepare(path, Access::Private)?.write(line.as_bytes(), Durability::Unsynced)
 }
 
 /// A crash may leave the beginning of a record, which nobody can have read.
