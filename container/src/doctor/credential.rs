@@ -1,14 +1,16 @@
-//! Whether the upstream accepts the credential. This is the doctor's only
+//! The check that the upstream accepts the credential. This is the doctor's only
 //! request that leaves the machine, so it is made only when asked for.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use drawbridge_io::http::Client;
 use drawbridge_proxy::ProxyHandle;
 use drawbridge_proxy::config::ProxyConfig;
 use drawbridge_proxy::session::{SessionSpec, Transport};
 use drawbridge_shared::ids::RunId;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http_body_util::Full;
+use hyper::Request;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -53,16 +55,16 @@ async fn ask(config: ProxyConfig) -> Result<u16> {
     spec.transport = Transport::Listener(listener.id());
     let session = proxy.sessions().issue(spec).context(failed)?;
     let address = listener.local_addr().ok_or_else(failed)?;
-    let mut stream = TcpStream::connect(address).await.context(failed)?;
-    let request = format!(
-        "GET /v1/models?limit=1 HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
-         anthropic-version: 2023-06-01\r\nx-api-key: {}\r\n\r\n",
-        session.token()
-    );
-    stream.write_all(request.as_bytes()).await.context(failed)?;
-    // "HTTP/1.1 200"
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).await.context(failed)?;
-    let status = std::str::from_utf8(&head[9..]).ok();
-    status.and_then(|s| s.parse().ok()).ok_or_else(failed)
+    let stream = TcpStream::connect(address).await.context(failed)?;
+    let request = Request::get("/v1/models?limit=1")
+        .header("host", address.to_string())
+        .header("connection", "close")
+        .header("anthropic-version", "2023-06-01")
+        .header("x-api-key", session.token())
+        .body(Full::default())
+        .context(failed)?;
+    // The head says it all; the list of models is not read.
+    let mut client = Client::new(stream).await.context(failed)?;
+    let response = client.send(request).await.context(failed)?;
+    Ok(response.status().as_u16())
 }

@@ -1,9 +1,10 @@
 //! Running the programs that make an image: the engine, npm, cargo.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use drawbridge_io::lines::{Line, LineReader};
+use drawbridge_io::tail::LineTail;
+use tokio::io::AsyncRead;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -28,25 +29,22 @@ pub(super) async fn run(
         return Err(failed());
     };
     let (sender, mut lines) = mpsc::channel::<String>(64);
-    let mut tail = VecDeque::new();
+    let mut tail = LineTail::new(MAX_LINES, MAX_LINE_BYTES);
     let show = async {
         while let Some(line) = lines.recv().await {
             progress.detail(&line);
-            if tail.len() == MAX_LINES {
-                tail.pop_front();
-            }
-            tail.push_back(line);
+            tail.push(&line);
         }
     };
     let read = async {
-        tokio::join!(split_lines(out, sender.clone()), split_lines(err, sender));
+        tokio::join!(send_lines(out, sender.clone()), send_lines(err, sender));
     };
     let work = async { tokio::join!(read, show, child.wait()).2 };
     let ended = timeout(deadline, work).await;
     if matches!(&ended, Ok(Ok(status)) if status.success()) {
         return Ok(());
     }
-    for line in tail {
+    for line in tail.lines() {
         progress.say(&format!("  | {line}"));
     }
     let hint = format!("make sure that {name} is installed and works, and try again");
@@ -61,29 +59,14 @@ pub(super) async fn run(
     .hint(hint))
 }
 
-/// Sends each line, cut to a bound; a carriage return ends a line as well, as
+/// Sends each line, cut to a bound. A carriage return ends a line as well, as
 /// progress displays use it.
-async fn split_lines(mut pipe: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
-    let mut chunk = vec![0; 4096];
-    let mut line = Vec::new();
-    loop {
-        let read = pipe.read(&mut chunk).await.unwrap_or(0);
-        let is_end = read == 0;
-        let bytes = if is_end { &b"\n"[..] } else { &chunk[..read] };
-        for &byte in bytes {
-            if byte != b'\n' && byte != b'\r' {
-                if line.len() < MAX_LINE_BYTES {
-                    line.push(byte);
-                }
-                continue;
-            }
-            let text = printable(&line);
-            line.clear();
-            if !text.is_empty() && lines.send(text).await.is_err() {
-                return;
-            }
-        }
-        if is_end {
+async fn send_lines(pipe: impl AsyncRead + Unpin, sender: mpsc::Sender<String>) {
+    let mut lines = LineReader::new(pipe, MAX_LINE_BYTES).split_at_carriage_return();
+    while let Ok(Some(line)) = lines.next().await {
+        let (Line::Whole(line) | Line::TooLong { start: line, .. }) = line;
+        let text = printable(&line);
+        if !text.is_empty() && sender.send(text).await.is_err() {
             return;
         }
     }
@@ -125,7 +108,7 @@ mod tests {
         let long = "x".repeat(1000);
         let text = format!("one\r\ntwo \x1b[1m\n\n{long}");
         let (sender, mut lines) = mpsc::channel(64);
-        split_lines(text.as_bytes(), sender).await;
+        send_lines(text.as_bytes(), sender).await;
         let mut all = Vec::new();
         while let Some(line) = lines.recv().await {
             all.push(line);

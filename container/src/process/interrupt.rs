@@ -1,49 +1,35 @@
-//! What asks a command, or one of its runs, to stop.
+//! Requests to stop a command, or one of its runs.
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use drawbridge_io::signals::Signals;
 use tokio_util::sync::CancellationToken;
 
 /// Requests to stop, from the moment this is made.
 #[derive(Debug)]
 pub(crate) enum Interrupts {
-    /// INT, TERM and HUP to this process.
-    Signals {
-        interrupt: Signal,
-        terminate: Signal,
-        hang_up: Signal,
-    },
-    /// A word from another part of this program, which has the signals.
-    Word(CancellationToken),
+    /// Signals to this process.
+    Signals(Signals),
+    /// A cancellation by another part of this program, which has the signals.
+    Token(CancellationToken),
 }
 
 impl Interrupts {
-    /// Waits for the word, if there is to be one, else for the signals.
-    pub(crate) fn watch(word: Option<CancellationToken>) -> io::Result<Self> {
-        if let Some(token) = word {
-            return Ok(Self::Word(token));
-        }
-        Ok(Self::Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
+    /// Requests by the token if there is one, else by signals.
+    pub(crate) fn watch(token: Option<CancellationToken>) -> io::Result<Self> {
+        Ok(match token {
+            Some(token) => Self::Token(token),
+            None => Self::Signals(Signals::to_stop()?),
         })
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next request.
     pub(crate) async fn recv(&mut self) {
         match self {
-            Self::Signals {
-                interrupt,
-                terminate,
-                hang_up,
-            } => tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            },
-            Self::Word(token) => token.cancelled().await,
+            Self::Signals(signals) => {
+                signals.next().await;
+            }
+            Self::Token(token) => token.cancelled().await,
         }
     }
 }

@@ -1,47 +1,57 @@
-//! Lines of standard input, whatever is in them.
+//! Lines of text from standard input, with a bound on their length.
 
 use std::io;
 
-use bytes::BytesMut;
-use tokio_util::codec::{Decoder, LinesCodec, LinesCodecError};
+use drawbridge_io::lines::{Line, LineReader};
+use tokio::io::AsyncRead;
 
-/// Lines, among them those that are too long or not Unicode: an error of the
-/// decoder itself would end the stream, and lose the lines behind it.
-#[derive(Debug)]
-pub(crate) struct Lines(LinesCodec);
-
-impl Lines {
-    pub(crate) fn up_to(max_bytes: usize) -> Self {
-        Self(LinesCodec::new_with_max_length(max_bytes))
-    }
+/// A line that is no text, or too much of it. The lines behind it can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InvalidLine {
+    #[error("max line length exceeded")]
+    TooLong,
+    #[error("Unable to decode input as UTF8")]
+    NotUtf8,
 }
 
-impl Decoder for Lines {
-    type Item = Result<String, LinesCodecError>;
-    type Error = io::Error;
+/// A reader of lines of text.
+#[derive(Debug)]
+pub(crate) struct TextLines<R>(LineReader<R>);
 
-    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.0.decode(bytes).transpose())
+impl<R: AsyncRead + Unpin> TextLines<R> {
+    pub(crate) fn new(source: R, max_bytes: usize) -> Self {
+        Self(LineReader::new(source, max_bytes))
     }
 
-    fn decode_eof(&mut self, bytes: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.0.decode_eof(bytes).transpose())
+    /// The next line; `None` at the end. Dropping the future of a wait loses
+    /// nothing.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Result<String, InvalidLine>>> {
+        let line = self.0.next().await?;
+        Ok(line.map(|line| match line {
+            Line::TooLong { .. } => Err(InvalidLine::TooLong),
+            Line::Whole(mut bytes) => {
+                if bytes.ends_with(b"\r") {
+                    bytes.pop();
+                }
+                String::from_utf8(bytes).map_err(|_| InvalidLine::NotUtf8)
+            }
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio_stream::StreamExt;
-    use tokio_util::codec::FramedRead;
-
     use super::*;
 
     #[tokio::test]
     async fn a_line_that_cannot_be_read_does_not_end_the_others() {
-        let bytes = &b"one\n\xff\ntwo\nfar too long\nthree"[..];
-        let lines = FramedRead::new(bytes, Lines::up_to(5));
-        let lines: Vec<_> = lines.map(|line| line.unwrap().ok()).collect().await;
+        let bytes = &b"one\n\xff\ntwo\r\nfar too long\nthree"[..];
+        let mut lines = TextLines::new(bytes, 5);
+        let mut all = Vec::new();
+        while let Some(line) = lines.next().await.unwrap() {
+            all.push(line.ok());
+        }
         let expected = [Some("one"), None, Some("two"), None, Some("three")];
-        assert_eq!(lines, expected.map(|line| line.map(str::to_owned)));
+        assert_eq!(all, expected.map(|line| line.map(str::to_owned)));
     }
 }

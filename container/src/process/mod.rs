@@ -10,13 +10,14 @@ pub(crate) mod interrupt;
 pub(crate) mod lines;
 mod privacy;
 
-use std::collections::VecDeque;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use drawbridge_io::lines::{Line, LineReader};
+use drawbridge_io::tail::LineTail;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
@@ -170,65 +171,50 @@ impl Program {
     }
 }
 
+/// Most lines of a log that are kept, most bytes of each, and of a line that is read.
+const LOG_LINES: usize = 20;
+const LOG_LINE_BYTES: usize = 1000;
+const MAX_LOG_LINE: usize = 64 * 1024;
+
 /// The last lines of a program's log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LogTail {
-    lines: VecDeque<String>,
+#[derive(Clone, Debug)]
+pub(crate) struct LogTail(LineTail);
+
+impl Default for LogTail {
+    fn default() -> Self {
+        Self(LineTail::new(LOG_LINES, LOG_LINE_BYTES))
+    }
 }
 
 impl LogTail {
-    const LINES: usize = 20;
-    const LINE_BYTES: usize = 1000;
-    const PIECE_BYTES: usize = 64 * 1024;
-
     async fn read(source: impl AsyncRead + Unpin, secret: String) -> Self {
         let mut tail = Self::default();
-        let mut reader = BufReader::new(source);
-        let mut line = Vec::new();
-        let mut is_begun = false;
-        loop {
-            line.clear();
-            // A pipe that breaks is at its end.
-            let piece = (&mut reader).take(Self::PIECE_BYTES as u64);
-            let read = { piece }.read_until(b'\n', &mut line).await;
-            if !matches!(read, Ok(1..)) {
-                return tail;
-            }
-            let goes_on = line.len() == Self::PIECE_BYTES && !line.ends_with(b"\n");
-            // The rest of a line that is longer is left out, and so is what may be
-            // the first part of the secret.
-            if std::mem::replace(&mut is_begun, goes_on) {
-                continue;
-            }
-            if goes_on {
-                line.truncate(Self::PIECE_BYTES - secret.len().min(Self::PIECE_BYTES));
-            }
-            tail.add(&String::from_utf8_lossy(&line).replace(&secret, "[session token]"));
+        let mut lines = LineReader::new(source, MAX_LOG_LINE);
+        // A pipe that breaks is at its end.
+        while let Ok(Some(line)) = lines.next().await {
+            let line = match line {
+                Line::Whole(line) => line,
+                Line::TooLong { mut start, .. } => {
+                    // Its end may be the first part of the secret.
+                    start.truncate(MAX_LOG_LINE - secret.len().min(MAX_LOG_LINE));
+                    start
+                }
+            };
+            let line = String::from_utf8_lossy(&line).replace(&secret, "[session token]");
+            tracing::debug!(target: "agent", "{}", line.trim_end());
+            tail.0.push(&line);
         }
-    }
-
-    fn add(&mut self, line: &str) {
-        let line = line.trim_end();
-        tracing::debug!(target: "agent", "{line}");
-        if line.is_empty() {
-            return;
-        }
-        if self.lines.len() == Self::LINES {
-            self.lines.pop_front();
-        }
-        let end = line.floor_char_boundary(Self::LINE_BYTES);
-        self.lines.push_back(line[..end].to_owned());
+        tail
     }
 
     /// The last lines.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.iter().cloned().collect()
+        self.0.lines().map(str::to_owned).collect()
     }
 
     /// The last lines as one text.
     pub(crate) fn text(&self) -> String {
-        let lines: Vec<_> = self.lines.iter().map(String::as_str).collect();
-        lines.join(" | ")
+        self.lines().join(" | ")
     }
 }
 
@@ -242,16 +228,16 @@ mod tests {
         let captured = read_bounded(Some(flood())).await.unwrap();
         assert_eq!(captured.len() as u64, MAX_CAPTURED);
         let tail = LogTail::read(flood(), "secret".to_owned()).await;
-        assert_eq!(tail.lines(), ["x".repeat(LogTail::LINE_BYTES)]);
+        assert_eq!(tail.lines(), ["x".repeat(LOG_LINE_BYTES)]);
         let lines = "line\n".repeat(10_000);
         let tail = LogTail::read(lines.as_bytes(), "secret".to_owned()).await;
-        assert_eq!(tail.lines(), vec!["line"; LogTail::LINES]);
+        assert_eq!(tail.lines(), vec!["line"; LOG_LINES]);
     }
 
     /// Wherever a long line is cut, no part of the secret is in what is kept.
     #[tokio::test]
     async fn a_secret_across_a_cut_is_taken_out() {
-        for before in LogTail::PIECE_BYTES - 8..=LogTail::PIECE_BYTES {
+        for before in MAX_LOG_LINE - 8..=MAX_LOG_LINE {
             let line = format!(
                 "{}secret{}\nlast secret\n",
                 " ".repeat(before),

@@ -4,10 +4,10 @@
 
 mod authority;
 mod reply;
-mod request;
 mod snapshot;
+
+pub(crate) use drawbridge_shared::protocol::AgentRequest as Request;
 
 pub(crate) use authority::{Decision, decide};
 pub(crate) use reply::{Asked, Reply};
-pub(crate) use request::Request;
 pub(crate) use snapshot::Snapshot;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use drawbridge_shared::ids::GroupName;
 use serde::{Deserialize, Serialize};
 
-use super::request::Request;
+use super::Request;
 use super::snapshot::Snapshot;
 
 /// An answer of the embedding program or of a handler.

@@ -6,12 +6,10 @@ use drawbridge_shared::ipc::{HostMessage, MAX_MESSAGE_BYTES};
 use drawbridge_shared::protocol::MAX_INPUT_BYTES;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_util::codec::FramedRead;
 
 use super::RunControl;
 use crate::error::{Context, Error, Result};
-use crate::process::lines::Lines;
+use crate::process::lines::TextLines;
 
 /// Where follow-ups come from.
 #[derive(Debug)]
@@ -59,18 +57,21 @@ impl Source {
 
 async fn read_lines(parse: fn(String) -> Option<RunControl>, sender: mpsc::Sender<RunControl>) {
     let limit = usize::try_from(MAX_MESSAGE_BYTES).unwrap_or(usize::MAX);
-    let mut lines = FramedRead::new(tokio::io::stdin(), Lines::up_to(limit));
-    while let Some(line) = lines.next().await {
-        let follow_up = match line {
-            Ok(Ok(line)) => parse(line),
-            Ok(Err(error)) => Some(RunControl::Invalid(error.to_string())),
-            Err(error) => Some(RunControl::Invalid(error.to_string())),
+    let mut lines = TextLines::new(tokio::io::stdin(), limit);
+    loop {
+        let (control, is_end) = match lines.next().await {
+            Ok(Some(Ok(line))) => (parse(line), false),
+            Ok(Some(Err(error))) => (Some(RunControl::Invalid(error.to_string())), false),
+            Err(error) => (Some(RunControl::Invalid(error.to_string())), true),
+            Ok(None) => (None, true),
         };
-        let Some(follow_up) = follow_up else {
-            continue;
-        };
-        if sender.send(follow_up).await.is_err() {
+        if let Some(control) = control
+            && sender.send(control).await.is_err()
+        {
             return;
+        }
+        if is_end {
+            break;
         }
     }
     let _ = sender.send(RunControl::Close).await;

@@ -10,15 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
-use tokio_util::codec::FramedRead;
 
 use super::api::{Command, perform};
 use super::http::error_body;
 use super::hub::Hub;
 use super::stream::{self, Wanted};
 use crate::error::Error;
-use crate::process::lines::Lines;
+use crate::process::lines::TextLines;
 use crate::terminal::output;
 
 /// Longest line, in bytes.
@@ -48,13 +46,13 @@ pub(super) async fn serve(hub: Arc<Hub>) {
 }
 
 async fn take_commands(hub: &Arc<Hub>) {
-    let mut lines = FramedRead::new(tokio::io::stdin(), Lines::up_to(MAX_LINE));
+    let mut lines = TextLines::new(tokio::io::stdin(), MAX_LINE);
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
             () = hub.over.cancelled() => return,
         };
-        let Some(Ok(line)) = line else {
+        let Ok(Some(line)) = line else {
             break;
         };
         let line = line.map_err(|cause| Error::usage("a line cannot be read").caused_by(cause));

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use drawbridge_shared::env;
-use drawbridge_shared::ids::RunId;
+use drawbridge_shared::ids::{RunId, hex};
 use drawbridge_shared::ipc::write_atomic;
 
 use crate::error::{Context, Error, Result};
@@ -138,7 +138,7 @@ fn install_id(path: &Path) -> io::Result<InstallId> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut bytes = [0_u8; 8];
             getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-            let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let id = hex(&bytes);
             let candidate = path.with_extension(&id);
             write_atomic(&candidate, format!("{id}\n").as_bytes())?;
             // Of two programs that start at once, the first link stays.

@@ -3,7 +3,7 @@
 use drawbridge_runner::ScheduleType;
 use drawbridge_shared::ids::GroupName;
 
-use super::request::Request;
+use super::Request;
 use super::snapshot::{Snapshot, Task};
 
 /// What becomes of a request.
@@ -60,9 +60,9 @@ impl Caller<'_> {
                 not_empty("prompt", prompt)?;
                 kind(schedule_type)?.check(schedule_value)
             }
-            Request::PauseTask { task_id }
-            | Request::ResumeTask { task_id }
-            | Request::CancelTask { task_id } => self.own_task(task_id).map(drop),
+            Request::PauseTask { task_id, .. }
+            | Request::ResumeTask { task_id, .. }
+            | Request::CancelTask { task_id, .. } => self.own_task(task_id).map(drop),
             Request::UpdateTask {
                 task_id,
                 schedule_type,

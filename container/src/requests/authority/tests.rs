@@ -1,8 +1,8 @@
 //! The 33 cases that NanoClaw documents for its host, by their names, and ours.
 
+use drawbridge_shared::protocol::ContextMode;
 use serde_json::{Value, json};
 
-use super::super::request::ContextMode;
 use super::*;
 
 const ONCE: &str = "2025-06-01T00:00:00";
@@ -29,7 +29,7 @@ fn snapshot() -> Snapshot {
 fn decide_json(group: &str, request: &Value) -> Decision {
     match Request::parse(request.to_string().as_bytes()) {
         Ok(request) => decide(&group.parse().unwrap(), &snapshot(), &request),
-        Err(reason) => Decision::Refused(reason),
+        Err(error) => Decision::Refused(error.to_string()),
     }
 }
 

@@ -254,7 +254,9 @@ impl Batch {
     fn add(&mut self, folder: &Folder, taken: Taken) {
         let bytes = folder.read(&taken.name, MAX_REQUEST);
         self.bytes += bytes.as_ref().map_or(0, Vec::len);
-        let content = bytes.and_then(|bytes| Request::parse(&bytes));
+        let content = bytes.and_then(|bytes| {
+            Request::parse(&bytes).map_err(|error| format!("not a request: {error}"))
+        });
         self.taken.push((taken, content));
     }
 }

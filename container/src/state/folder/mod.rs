@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path};
 
+use drawbridge_shared::ids::hex;
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
@@ -205,8 +206,7 @@ fn give(fd: &OwnedFd, user: User) -> io::Result<()> {
 fn temporary_name() -> io::Result<String> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(".{digits}.tmp"))
+    Ok(format!(".{}.tmp", hex(&bytes)))
 }
 
 /// What is wrong with a name, for the agent and for a person.
