@@ -198,7 +198,9 @@ fn auto_never_picks_the_host() {
     let machine = TestMachine::new("stopped");
     let ended = machine.run(&[]);
     ended.assert_error(3, "cannot connect to the daemon");
+    ended.assert_error(3, "\nhint: ");
     ended.assert_error(3, "--runtime host, which does not isolate");
+    assert_eq!(ended.out, "");
     fs::remove_file(machine.path("bin/docker")).unwrap();
     machine.run(&[]).assert_error(3, "docker is not installed");
 }
@@ -348,7 +350,11 @@ fn unknown_names_are_refused_with_the_accepted_ones() {
         ("--agent", "claude, builtin, "),
         ("--network", "sealed, bridge"),
     ] {
-        machine.run(&[flag, "nonsense"]).assert_error(2, accepted);
+        let ended = machine.run(&[flag, "nonsense"]);
+        ended.assert_error(2, accepted);
+        ended.assert_error(2, "nonsense");
+        assert!(ended.err.starts_with("error: --"), "{ended:?}");
+        assert_eq!(ended.out, "");
     }
     machine
         .run(&["--agent", "command"])

@@ -170,49 +170,6 @@ fn a_terminated_launcher_stops_its_agent() {
 }
 
 #[test]
-fn without_a_credential_nothing_starts_and_the_variables_are_named() {
-    let model = echo();
-    let launcher = Launcher::new(Credential::ApiKey, &model);
-    let mut command = launcher.command(&host(&["--prompt", "go"]));
-    let ended = Program::run(command.env_remove("ANTHROPIC_API_KEY"));
-    assert_eq!((ended.code, ended.out.as_str()), (3, ""), "{}", ended.err);
-    for name in [
-        "ANTHROPIC_API_KEY",
-        "CLAUDE_CODE_OAUTH_TOKEN",
-        "ANTHROPIC_AUTH_TOKEN",
-    ] {
-        assert!(ended.err.contains(name), "{}", ended.err);
-    }
-    assert!(ended.err.contains("hint: "), "{}", ended.err);
-    assert_eq!(model.requests().len(), 0);
-}
-
-/// One line names what is wrong and what is accepted; a hint may follow.
-#[test]
-fn a_wrong_choice_is_named_with_the_accepted_ones() {
-    let model = echo();
-    let launcher = Launcher::new(Credential::ApiKey, &model);
-    let cases = [
-        (
-            ["--runtime", "vmware"],
-            ["vmware", "docker", "podman", "host"],
-        ),
-        (["--agent", "gpt"], ["gpt", "claude", "builtin", "command"]),
-        (["--network", "open"], ["open", "sealed", "bridge", ""]),
-    ];
-    for (flags, words) in cases {
-        let ended = launcher.run(&[&["run", "--prompt", "x"][..], &flags].concat());
-        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{flags:?}");
-        let (line, hint) = ended.err.trim_end().split_once('\n').unwrap();
-        assert!(
-            line.starts_with("error: --") && line.contains(words[0]),
-            "{line}"
-        );
-        assert!(words[1..].iter().all(|word| hint.contains(word)), "{hint}");
-    }
-}
-
-#[test]
 fn an_unknown_key_or_value_in_the_configuration_is_named_with_its_file() {
     let model = echo();
     let launcher = Launcher::new(Credential::ApiKey, &model);
@@ -256,55 +213,6 @@ fn an_empty_prompt_and_a_bad_group_are_refused() {
         );
         assert!(ended.err.starts_with("error: "), "{}", ended.err);
     }
-}
-
-/// `auto` never falls back to the host.
-#[test]
-fn without_an_engine_auto_fails_and_says_how_to_choose() {
-    let model = echo();
-    let launcher = Launcher::new(Credential::ApiKey, &model);
-    let mut command = launcher.command(&["run", "--agent", "builtin", "--prompt", "go"]);
-    let ended = Program::run(command.env("PATH", "/nowhere"));
-    assert_eq!((ended.code, ended.out.as_str()), (3, ""), "{}", ended.err);
-    assert!(
-        ended.err.contains("hint: ") && ended.err.contains("--runtime host"),
-        "{}",
-        ended.err
-    );
-    assert_eq!(model.requests().len(), 0);
-}
-
-/// A program that stands for an engine that is installed and stopped.
-#[test]
-fn a_stopped_engine_is_told_apart_from_a_missing_one() {
-    let model = echo();
-    let launcher = Launcher::new(Credential::ApiKey, &model);
-    let folder = tempfile::tempdir().unwrap();
-    let docker = folder.path().join("docker");
-    fs::write(
-        &docker,
-        "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n",
-    )
-    .unwrap();
-    fs::set_permissions(&docker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    let args = [
-        "run",
-        "--runtime",
-        "docker",
-        "--agent",
-        "builtin",
-        "--prompt",
-        "go",
-    ];
-    let ended = Program::run(launcher.command(&args).env("PATH", path));
-    assert_eq!((ended.code, ended.out.as_str()), (3, ""), "{}", ended.err);
-    assert!(
-        ended.err.contains("Cannot connect to the Docker daemon"),
-        "{}",
-        ended.err
-    );
-    assert!(ended.err.contains("hint: "), "{}", ended.err);
 }
 
 #[test]
