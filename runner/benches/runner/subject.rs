@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use drawbridge_shared::ipc::{message_file_name, write_atomic};
+use drawbridge_shared::file::write_atomic;
+use drawbridge_shared::ipc::message_file_name;
 use serde_json::json;
 
 use crate::clock;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
-use drawbridge_shared::ipc::write_atomic;
+use drawbridge_shared::file::write_atomic;
 use serde_json::json;
 
 use crate::harness::{Group, eventually};
