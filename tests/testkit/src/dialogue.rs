@@ -35,7 +35,7 @@ impl Dialogue {
     ///
     /// # Panics
     /// None comes in time, or it is not JSON.
-    pub fn next(&mut self) -> Value {
+    pub fn next_line(&mut self) -> Value {
         let read = self.read;
         let line = self.program.wait_for_out("another line", |out| {
             let (line, _) = out.get(read..)?.split_once('\n')?;
@@ -50,7 +50,7 @@ impl Dialogue {
     pub fn until(&mut self, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut lines = Vec::new();
         loop {
-            let line = self.next();
+            let line = self.next_line();
             let is_over = is_last(&line);
             lines.push(line);
             if is_over {

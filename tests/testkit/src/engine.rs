@@ -190,7 +190,6 @@ impl HostProcess {
     }
 
     /// Kills it; false when it is gone.
-    #[expect(clippy::must_use_candidate, reason = "it may be gone in any test")]
     pub fn kill(self) -> bool {
         let id = i32::try_from(self.0)
             .ok()
