@@ -1,4 +1,4 @@
-//! What a command reports when it cannot do its work.
+//! The error of a command that cannot do its work.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -87,7 +87,7 @@ impl Error {
         self
     }
 
-    /// How the program ends.
+    /// The exit code of the program.
     #[must_use]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit

@@ -30,7 +30,7 @@ const MAX_REQUEST_BYTES: usize = 8 << 20;
 /// Requests of one demonstration are counted in tens.
 const MAX_REMEMBERED: usize = 1000;
 
-/// What the model says next.
+/// The model's next answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// Text, which ends the turn.
@@ -55,13 +55,13 @@ pub(crate) struct Received {
 
 /// A running stand-in; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct StandIn {
+pub(crate) struct FakeApi {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     _stop: DropGuard,
 }
 
-impl StandIn {
+impl FakeApi {
     /// Starts to listen on a free port of the loopback address.
     pub(crate) async fn start(script: Script) -> Result<Self> {
         let failed = || Error::infrastructure("cannot open a port on 127.0.0.1");
@@ -274,8 +274,8 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn post(stand_in: &StandIn, body: &str) -> String {
-        let mut stream = TcpStream::connect(stand_in.address).await.unwrap();
+    async fn post(fake_api: &FakeApi, body: &str) -> String {
+        let mut stream = TcpStream::connect(fake_api.address).await.unwrap();
         let head = format!(
             "POST /v1/messages?beta=true HTTP/1.1\r\nhost: x\r\nx-api-key: k\r\n\
              connection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -289,24 +289,24 @@ mod tests {
 
     #[tokio::test]
     async fn it_streams_the_scripted_reply_and_remembers_the_request() {
-        let stand_in = StandIn::start(|body| match body["model"].as_str() {
+        let fake_api = FakeApi::start(|body| match body["model"].as_str() {
             Some("tool") => Reply::Bash("env".into()),
             _ => Reply::Say("two words".into()),
         })
         .await
         .unwrap();
-        let said = post(&stand_in, r#"{"stream":true}"#).await;
+        let said = post(&fake_api, r#"{"stream":true}"#).await;
         assert!(said.contains("event: message_start"), "{said}");
         assert!(said.contains(r#""text":"two ""#), "{said}");
-        let tool = post(&stand_in, r#"{"stream":true,"model":"tool"}"#).await;
+        let tool = post(&fake_api, r#"{"stream":true,"model":"tool"}"#).await;
         assert!(
             tool.contains(r#""partial_json":"{\"command\":\"env\"}""#),
             "{tool}"
         );
-        let plain = post(&stand_in, "{}").await;
+        let plain = post(&fake_api, "{}").await;
         assert!(plain.contains(r#""text":"two words""#), "{plain}");
 
-        let received = stand_in.received();
+        let received = fake_api.received();
         assert_eq!(received.len(), 3);
         assert_eq!(received[0].line, "POST /v1/messages");
         assert_eq!(received[0].credentials, [("x-api-key".into(), "k".into())]);

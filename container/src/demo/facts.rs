@@ -1,18 +1,18 @@
-//! What the demonstration claims, checked against what really happened.
+//! The claims of the demonstration, checked against what really happened.
 
 use drawbridge_shared::env::ANTHROPIC_API_KEY;
 
 use super::script::LookAround;
 use crate::fake_api::Received;
 
-/// What was observed.
+/// Observations of the demonstration.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     /// The key that only the proxy knows.
     pub(crate) key: String,
-    /// What the agent's process found in its own environment.
+    /// Findings of the agent's process in its own environment.
     pub(crate) look_around: Option<LookAround>,
-    /// What the model API received.
+    /// Requests that the model API received.
     pub(crate) received: Vec<Received>,
     /// The agent's answers, in order.
     pub(crate) answers: Vec<String>,

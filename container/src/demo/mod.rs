@@ -19,7 +19,7 @@ use crate::engine::sandbox;
 use crate::engine::{Engine, Facts, Runtime};
 use crate::error::{Error, Result};
 use crate::events::{Event, Listener, channel};
-use crate::fake_api::StandIn;
+use crate::fake_api::FakeApi;
 use crate::process::block_on;
 use crate::run::RunControl;
 use crate::run::follow_ups::Source;
@@ -55,9 +55,9 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
     let story = Story {
         paint: Paint::for_stdout(),
     };
-    let stand_in = StandIn::start(script::reply).await?;
+    let fake_api = FakeApi::start(script::reply).await?;
     let place = Place::choose(runtime).await?;
-    story.introduce(&stand_in, &place);
+    story.introduce(&fake_api, &place);
 
     let (reporter, events) = channel();
     let (sender, follow_ups) = mpsc::channel(1);
@@ -66,16 +66,16 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
         follow_ups: Source::Given(follow_ups),
         ..Request::new(
             place.settings.clone(),
-            stand_in.proxy_config(FAKE_KEY, state)?,
+            fake_api.proxy_config(FAKE_KEY, state)?,
         )
     };
     let (ended, answers) = tokio::join!(
         launch(request, state, reporter),
-        story.follow(events, sender, &stand_in),
+        story.follow(events, sender, &fake_api),
     );
     let ended = ended?;
 
-    let received = stand_in.received();
+    let received = fake_api.received();
     story.show_upstream(&received);
     let observed = Observed {
         key: FAKE_KEY.to_owned(),
@@ -97,7 +97,7 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
 struct Place {
     settings: RunSettings,
     is_sealed: bool,
-    /// What to tell about it.
+    /// Its description for the person.
     description: String,
 }
 
@@ -164,7 +164,7 @@ struct Story {
 }
 
 impl Story {
-    fn introduce(self, stand_in: &StandIn, place: &Place) {
+    fn introduce(self, fake_api: &FakeApi, place: &Place) {
         data_line(
             &self
                 .paint
@@ -173,7 +173,7 @@ impl Story {
         data_line("");
         self.line(
             "model API",
-            &format!("a stand-in inside this program, {}", stand_in.url()),
+            &format!("a stand-in inside this program, {}", fake_api.url()),
         );
         self.line(
             "the key",
@@ -201,7 +201,7 @@ impl Story {
         self,
         mut events: Listener,
         sender: mpsc::Sender<RunControl>,
-        stand_in: &StandIn,
+        fake_api: &FakeApi,
     ) -> Vec<String> {
         self.line("you", script::QUESTION);
         let mut sender = Some(sender);
@@ -212,7 +212,7 @@ impl Story {
                     result: Some(text), ..
                 }) => {
                     if answers.is_empty() {
-                        self.show_look_around(stand_in);
+                        self.show_look_around(fake_api);
                     }
                     self.line("agent", &text);
                     answers.push(text);
@@ -252,8 +252,8 @@ impl Story {
         answers
     }
 
-    fn show_look_around(self, stand_in: &StandIn) {
-        let Some(seen) = LookAround::find(&stand_in.received()) else {
+    fn show_look_around(self, fake_api: &FakeApi) {
+        let Some(seen) = LookAround::find(&fake_api.received()) else {
             return;
         };
         self.line("agent", "uses its tool to look at its own environment:");

@@ -1,13 +1,13 @@
-//! What the stand-in model says in the demonstration, and how much of it can be
+//! The answers of the fake model in the demonstration, and how much of it can be
 //! found in the requests it got.
 
 use serde_json::Value;
 
 use crate::fake_api::{Received, Reply};
 
-/// What the person asks first.
+/// The first question.
 pub(crate) const QUESTION: &str = "Look around: which key do you hold, and what can you reach?";
-/// What the person asks while the agent is still running.
+/// The question asked while the agent is still running.
 pub(crate) const FOLLOW_UP: &str = "So what happens if somebody steals what you hold?";
 
 /// Shows what an agent's process holds and reaches: its variables, its network
@@ -31,7 +31,7 @@ pub(crate) fn reply(request: &Value) -> Reply {
     }
 }
 
-/// What the agent's process said about itself, as the model received it.
+/// The report of the agent's process about itself, as the model received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LookAround {
     /// Variables that lead to the model, by name.

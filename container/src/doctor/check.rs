@@ -1,4 +1,4 @@
-//! What a check found, and how it is shown.
+//! The outcome of a check, and its display.
 
 use serde::Serialize;
 
@@ -35,7 +35,7 @@ pub(crate) struct Check {
     pub(crate) place: Place,
     pub(crate) name: &'static str,
     pub(crate) status: Status,
-    /// What was found.
+    /// The finding.
     pub(crate) detail: String,
     /// The way out of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -26,7 +26,7 @@ pub(crate) fn judge(report: &Report, settings: &RunSettings, peer: Option<&str>)
     checks
 }
 
-/// What Landlock promises for an agent on this machine; without it, nothing is
+/// The promises of Landlock for an agent on this machine; without it, nothing is
 /// promised, and what is open is only noted.
 pub(crate) fn judge_host(report: &Report, settings: &RunSettings) -> Vec<Check> {
     let is_promised = settings.sandbox == SandboxChoice::Landlock;

@@ -16,7 +16,7 @@ use crate::engine::Runtime;
 use crate::engine::orphans;
 use crate::error::{Context, Error, Result};
 use crate::events::channel;
-use crate::fake_api::{Received, Reply, StandIn};
+use crate::fake_api::{FakeApi, Received, Reply};
 use crate::process::block_on;
 use crate::run::{Request, launch};
 use crate::state::State;
@@ -122,8 +122,8 @@ async fn probe(
     state: &State,
     peer: Option<&str>,
 ) -> Result<(Report, Vec<Received>)> {
-    let stand_in = StandIn::start(|_| Reply::Say(String::new())).await?;
-    let proxy = stand_in.proxy_config(FAKE_KEY, state)?;
+    let fake_api = FakeApi::start(|_| Reply::Say(String::new())).await?;
+    let proxy = fake_api.proxy_config(FAKE_KEY, state)?;
     // A port of this machine that nobody but the doctor should reach.
     let canary = outside::canary(runtime, settings).await?;
     let address = canary.local_addr().map(|address| address.to_string());
@@ -149,7 +149,7 @@ async fn probe(
     let failed = || Error::infrastructure("the probe gave no report").hint(REBUILD);
     let text = text.ok_or_else(failed)?;
     let report = serde_json::from_str(&text).map_err(|error| failed().caused_by(error));
-    Ok((report?, stand_in.received()))
+    Ok((report?, fake_api.received()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a run needs on this machine.
+//! Checks of this machine: what a run needs of it.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -102,7 +102,7 @@ pub(super) struct Configuration {
 }
 
 impl Configuration {
-    /// What the item is called on the command line.
+    /// The item's name on the command line.
     pub(super) fn into_id(self) -> String {
         self.id.or(self.name).unwrap_or_default()
     }

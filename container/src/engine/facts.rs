@@ -1,10 +1,10 @@
-//! What an engine tells about itself.
+//! Facts about an engine, from its own description.
 
 use serde::Deserialize;
 
 use crate::spec::Protection;
 
-/// What an engine can do, and how it maps what we ask for.
+/// Abilities of an engine, and its mapping of users and networks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// It runs without root, so container ids are mapped.
@@ -60,7 +60,7 @@ impl Facts {
         })
     }
 
-    /// What Apple's `container` has flags for. Each container is a virtual
+    /// Facts of Apple's `container`, from its flags. Each container is a virtual
     /// machine of its own, which stands in for the rest where it is waived.
     pub(crate) fn of_apple() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Where agents run.
+//! Container engines and the host: where agents run.
 //!
 //! The argument lists are pure functions of a [`RunSpec`]; what an engine can do
 //! is looked up once, before anything is started.
@@ -106,7 +106,7 @@ fn require_no_port(agent: AgentKind) -> Result<()> {
     )
 }
 
-/// What an engine has to be able to do for a run.
+/// Refuses an engine that lacks what a run needs.
 fn require_container(engine: Engine, facts: &Facts, settings: &RunSettings) -> Result<()> {
     let network = settings.network;
     let program = engine.program();
@@ -136,7 +136,7 @@ fn require_container(engine: Engine, facts: &Facts, settings: &RunSettings) -> R
     Ok(())
 }
 
-/// How far an agent is shut off, as it really is for this run.
+/// The isolation of an agent, as it really is for this run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Isolation {
@@ -146,20 +146,20 @@ pub(crate) struct Isolation {
     pub(crate) network: &'static str,
     /// User and group of the agent; of the launcher on the host.
     pub(crate) user: String,
-    /// What shuts off an agent on the host; absent in a container.
+    /// The sandbox of an agent on the host; absent in a container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sandbox: Option<&'static str>,
-    /// What a container adds; absent on the host.
+    /// Restrictions of the container; absent on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<ContainerIsolation>,
-    /// What the agent sees of this machine beside its own folders.
+    /// Mounts in addition to the agent's own folders.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<MountSummary>,
-    /// How many files and folders are covered because they hold secrets.
+    /// The number of files and folders that are masked because they hold secrets.
     pub(crate) masked: usize,
 }
 
-/// What a container withholds and limits.
+/// Restrictions and limits of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerIsolation {
@@ -174,7 +174,7 @@ pub(crate) struct ContainerIsolation {
     pub(crate) pids: Option<u32>,
     /// The largest file it may write; null when there is no limit.
     pub(crate) file_size: Option<String>,
-    /// What the engine lacks and the settings waive.
+    /// Protections that the engine lacks and the settings waive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) waived: Vec<Protection>,
     pub(crate) tmp_size: String,
@@ -182,7 +182,7 @@ pub(crate) struct ContainerIsolation {
 }
 
 impl Isolation {
-    /// What [`run_args`] asks the engine for.
+    /// The isolation that [`run_args`] asks the engine for.
     pub(crate) fn of_container(spec: &RunSpec, facts: &Facts) -> Self {
         let has = |protection| !facts.lacks.contains(&protection);
         Self {
@@ -215,7 +215,7 @@ impl Isolation {
         }
     }
 
-    /// What the host runtime has to offer.
+    /// The isolation of an agent on this machine.
     pub(crate) fn of_host(sandbox: SandboxChoice) -> Self {
         Self {
             isolated: false,

@@ -84,7 +84,7 @@ impl Engine {
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         let answer = self.ask(&args, ANSWER).await.context(failed)?;
         if !answer.status.success() {
-            return Err(failed().caused_by(answer.complaint()).hint(
+            return Err(failed().caused_by(answer.stderr_summary()).hint(
                 "an engine has room for some thirty networks at once, unless its \
                  default-address-pools are larger; `drawbridge clean` removes ours",
             ));

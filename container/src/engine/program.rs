@@ -15,7 +15,7 @@ use super::{Facts, apple};
 
 /// Longest wait for an answer of the engine's daemon.
 pub(super) const ANSWER: Duration = Duration::from_secs(20);
-/// How long a container may take to end in order; its runner gives the agent
+/// Longest time for a container to stop cleanly; its runner gives the agent
 /// less than that.
 const STOP_GRACE: Duration = Duration::from_secs(8);
 /// Longest wait for a container to be gone after it was killed.
@@ -48,7 +48,7 @@ impl Engine {
         }
     }
 
-    /// How settings name it as a runtime.
+    /// Its name as a runtime in settings.
     pub(crate) const fn choice(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -100,7 +100,7 @@ impl Engine {
                 .hint(format!("start it, and try `{shown}`"))
         };
         if !answer.status.success() {
-            return Err(stopped().caused_by(answer.complaint()));
+            return Err(stopped().caused_by(answer.stderr_summary()));
         }
         let facts = match self {
             Self::Docker => Facts::from_docker(&answer.stdout),
@@ -179,7 +179,7 @@ impl Engine {
             return Ok(());
         }
         let error = Error::not_started(format!("{program} has no image {name}"))
-            .caused_by(answer.complaint());
+            .caused_by(answer.stderr_summary());
         Err(match name.strip_prefix("drawbridge/") {
             Some(ours) => {
                 let target = ours.split(':').next().unwrap_or(ours);
@@ -200,7 +200,7 @@ impl Engine {
         let answer = self.ask(args, ANSWER).await.context(failed)?;
         match answer.status.success() {
             true => Ok(()),
-            false => Err(failed().caused_by(answer.complaint())),
+            false => Err(failed().caused_by(answer.stderr_summary())),
         }
     }
 
@@ -281,7 +281,7 @@ impl Engine {
         let failed = || Error::infrastructure(format!("{} {} failed", self.program(), args[0]));
         let answer = self.ask(&args, ANSWER).await.context(failed)?;
         if !answer.status.success() {
-            return Err(failed().caused_by(answer.complaint()));
+            return Err(failed().caused_by(answer.stderr_summary()));
         }
         if self != Self::Apple {
             let words = answer.stdout.lines().filter(|line| !line.is_empty());

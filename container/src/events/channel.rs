@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::{Event, Reporter};
-use crate::terminal::backpressure::Backlog;
+use crate::terminal::backpressure::ByteGate;
 
 /// An event, and what it looks like to callers.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct RecordedEvent {
 /// A reporter, and what is reported with it.
 pub(crate) fn channel() -> (Reporter, Listener) {
     let (queue, heard) = mpsc::unbounded_channel();
-    let waiting = Backlog::new();
+    let waiting = ByteGate::new();
     let listener = Listener {
         queue: heard,
         waiting: waiting.clone(),
@@ -28,23 +28,23 @@ pub(crate) fn channel() -> (Reporter, Listener) {
 #[derive(Clone, Debug)]
 pub(crate) struct EventSender {
     queue: mpsc::UnboundedSender<RecordedEvent>,
-    waiting: Backlog,
+    waiting: ByteGate,
 }
 
 impl EventSender {
     pub(super) fn send(&self, event: RecordedEvent) {
         let size = event.json.len();
-        self.waiting.more(size);
+        self.waiting.add(size);
         // A listener that has gone away has heard enough.
         if self.queue.send(event).is_err() {
-            self.waiting.less(size);
+            self.waiting.release(size);
         }
     }
 
     /// Waits until the listener has caught up far enough for more.
-    pub(super) async fn room(&self) {
+    pub(super) async fn capacity(&self) {
         tokio::select! {
-            () = self.waiting.room() => {}
+            () = self.waiting.capacity() => {}
             () = self.queue.closed() => {}
         }
     }
@@ -62,7 +62,7 @@ impl EventSender {
 #[derive(Debug)]
 pub(crate) struct Listener {
     queue: mpsc::UnboundedReceiver<RecordedEvent>,
-    waiting: Backlog,
+    waiting: ByteGate,
     /// Size of the event that was handed out last.
     in_hand: usize,
 }
@@ -71,7 +71,7 @@ impl Listener {
     /// The next event; `None` at the end of the run. Who asks for the next one
     /// is done with the one before.
     pub(crate) async fn recv(&mut self) -> Option<RecordedEvent> {
-        self.waiting.less(std::mem::take(&mut self.in_hand));
+        self.waiting.release(std::mem::take(&mut self.in_hand));
         let told = self.queue.recv().await?;
         self.in_hand = told.json.len();
         Some(told)
@@ -108,22 +108,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_listener_holds_the_run_up_and_one_that_has_gone_does_not() {
         let (reporter, mut listener) = channel();
-        reporter.room().await;
+        reporter.capacity().await;
         reporter.report(warning(5 << 20));
-        reporter.room().await;
+        reporter.capacity().await;
         reporter.report(warning(5 << 20));
-        assert!(timeout(SOON, reporter.room()).await.is_err());
+        assert!(timeout(SOON, reporter.capacity()).await.is_err());
         listener.recv().await.unwrap();
         // It has the event, and is not done with it.
-        assert!(timeout(SOON, reporter.room()).await.is_err());
+        assert!(timeout(SOON, reporter.capacity()).await.is_err());
         listener.recv().await.unwrap();
-        reporter.room().await;
+        reporter.capacity().await;
         assert!(timeout(SOON, reporter.persisted()).await.is_err());
         assert!(timeout(SOON, listener.recv()).await.is_err());
         reporter.persisted().await;
         reporter.report(warning(9 << 20));
         drop(listener);
-        reporter.room().await;
+        reporter.capacity().await;
         reporter.persisted().await;
     }
 }

@@ -1,7 +1,7 @@
-//! What a run tells its caller, for a person or as NDJSON.
+//! Events of a run, for a person or as NDJSON.
 
 mod channel;
-mod way_out;
+mod hint;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::{GroupName, RunId};
@@ -15,7 +15,7 @@ use crate::terminal::output::{self, Printer};
 
 use channel::EventSender;
 pub(crate) use channel::{Listener, RecordedEvent, channel};
-use way_out::way_out;
+use hint::hint_for;
 
 /// One event of a run. The last one is always [`Event::Exit`].
 #[derive(Clone, Debug, Serialize)]
@@ -77,7 +77,7 @@ impl Event {
     }
 }
 
-/// Whose fault an end was.
+/// The class of an exit: who is at fault.
 const fn class(exit: Exit) -> &'static str {
     match exit {
         Exit::Success => "success",
@@ -124,10 +124,10 @@ impl Reporter {
     }
 
     /// Waits until there is room for more events.
-    pub(crate) async fn room(&self) {
+    pub(crate) async fn capacity(&self) {
         match self {
-            Self::Person(printer) | Self::Json(printer) => printer.room().await,
-            Self::Channel(teller) => teller.room().await,
+            Self::Person(printer) | Self::Json(printer) => printer.capacity().await,
+            Self::Channel(teller) => teller.capacity().await,
         }
     }
 
@@ -175,7 +175,7 @@ fn report_to_person(event: &Event, printer: &Printer) {
 
 fn show_result(record: &RunRecord, printer: &Printer) {
     if let Some(notice) = &record.details.notice {
-        output::note(&format!("warning: {}", output::brief(notice)));
+        output::note(&format!("warning: {}", output::truncate_line(notice)));
     }
     match (record.status, &record.result, &record.error) {
         (RecordStatus::Success, Some(text), _) => printer.push(text.clone()),
@@ -185,7 +185,7 @@ fn show_result(record: &RunRecord, printer: &Printer) {
         (RecordStatus::Error, _, error) => {
             let error = error.as_deref().unwrap_or("it gave no reason");
             let error = Error::agent(format!("the agent failed: {error}"));
-            output::error(&match way_out(&record.details) {
+            output::error(&match hint_for(&record.details) {
                 Some(hint) => error.hint(hint),
                 None => error,
             });
@@ -197,12 +197,12 @@ fn show_result(record: &RunRecord, printer: &Printer) {
 /// yet: an agent may try a call again for minutes.
 fn show_progress(record: &RunRecord) {
     if let Some(Progress::Retry { error }) = &record.details.progress {
-        let error = output::brief(error);
+        let error = output::truncate_line(error);
         output::note(&format!("warning: a model call is tried again: {error}"));
     }
 }
 
-/// What the agent says on its way goes where its answers go.
+/// Shows a request. Messages of the agent go where its answers go.
 fn show_request(asked: &Asked, printer: &Printer) {
     match &asked.request {
         Request::Message { text, .. } => printer.push(text.clone()),

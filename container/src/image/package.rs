@@ -10,7 +10,7 @@ pub(super) struct Package {
     /// Name of the program in the image, and of its folder in the state folder.
     pub(super) program: &'static str,
     pub(super) version: String,
-    /// What npm is asked to install.
+    /// The packages that npm installs.
     pub(super) spec: String,
     /// The program's path below `node_modules`.
     pub(super) path: String,

@@ -132,7 +132,7 @@ pub(super) async fn stage_busybox(context: &Context, progress: &Progress) -> Res
     let failed = || Error::not_started("busybox does not list its applets");
     let list = capture(list, SHORT).await.context(failed)?;
     if !list.status.success() {
-        return Err(failed().caused_by(list.complaint()));
+        return Err(failed().caused_by(list.stderr_summary()));
     }
     context.link_applets(list.stdout.lines())
 }

@@ -8,7 +8,7 @@ use super::builder::Builder;
 use crate::config::{Key, RunSettings};
 use crate::error::{Error, Result};
 use crate::events::channel;
-use crate::fake_api::{Reply, StandIn};
+use crate::fake_api::{FakeApi, Reply};
 use crate::run::{Request, launch};
 use crate::spec::ImageRef;
 use crate::state::State;
@@ -61,7 +61,7 @@ async fn run_a_turn(
     image: &ImageRef,
     state: &State,
 ) -> Result<()> {
-    let stand_in = StandIn::start(|_| Reply::Say(ANSWER.to_owned())).await?;
+    let fake_api = FakeApi::start(|_| Reply::Say(ANSWER.to_owned())).await?;
     let settings = RunSettings::fixed(&[
         (Key::Runtime, builder.engine().choice()),
         (Key::Network, builder.test_network()),
@@ -72,7 +72,7 @@ async fn run_a_turn(
     ])?;
     let request = Request {
         prompt: "Say that the image works.".to_owned(),
-        ..Request::new(settings, stand_in.proxy_config(FAKE_KEY, state)?)
+        ..Request::new(settings, fake_api.proxy_config(FAKE_KEY, state)?)
     };
     let (reporter, events) = channel();
     let failed = |why: &str| {
@@ -83,7 +83,7 @@ async fn run_a_turn(
     };
     let (ended, answer) = tokio::join!(launch(request, state, reporter), events.last_answer());
     let ended = ended.map_err(|error| failed(&error.one_line()))?;
-    let received = stand_in.received();
+    let received = fake_api.received();
     let has_key = |(name, value): &(String, String)| name == "x-api-key" && value == FAKE_KEY;
     match answer {
         Some(text) if text == ANSWER && ended == Exit::Success => {}

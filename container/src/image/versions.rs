@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
 
-/// What the images are made from.
+/// Versions of the parts of the images.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Versions {

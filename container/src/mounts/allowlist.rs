@@ -17,10 +17,10 @@ use crate::error::{Context, Error, Result};
 const FILE_NAME: &str = "drawbridge/mount-allowlist.json";
 /// Largest file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
-/// What others may do to a file of ours: nothing that changes it.
+/// Mode bits with which others could change a file.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// What may be mounted.
+/// The user's list of folders that may be mounted.
 #[derive(Clone, Debug)]
 pub(crate) struct Allowlist {
     path: PathBuf,

@@ -1,4 +1,4 @@
-//! Folders and files of this machine that an agent may see beside its own.
+//! Folders and files of this machine that an agent may see in addition to its own.
 //!
 //! Nothing is mounted that the user's allowlist does not name. What is mounted
 //! is looked through for secrets, which are covered by something empty, and the
@@ -25,7 +25,7 @@ use crate::spec::Access;
 
 pub(crate) use allowlist::{Allowlist, place};
 pub(crate) use request::MountRequest;
-pub(crate) use walk::Hidden;
+pub(crate) use walk::Masked;
 
 use links::names_on_the_way;
 use names::Names;
@@ -66,7 +66,7 @@ const OF_THE_IMAGE: [&str; 10] = [
     "opt",
 ];
 
-/// Who a file is, whatever it is called.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileId {
     pub(crate) device: u64,
@@ -91,7 +91,7 @@ impl FileId {
         })
     }
 
-    /// What the runner compares with what it finds at `path`.
+    /// The expectation that the runner checks at `path`.
     pub(crate) fn expected_at(self, path: PathBuf) -> MountedFile {
         MountedFile {
             path,
@@ -106,7 +106,7 @@ impl FileId {
 pub(crate) struct CheckedMount {
     /// On this machine, links resolved.
     pub(crate) source: PathBuf,
-    /// What was checked under that name; held open, so that its inode number
+    /// The file that was checked under that name; held open, so that its inode number
     /// cannot be given to another file.
     handle: OwnedFd,
     pub(crate) id: FileId,
@@ -115,11 +115,11 @@ pub(crate) struct CheckedMount {
     pub(crate) access: Access,
     /// Whether it is a folder.
     pub(crate) is_folder: bool,
-    /// What has to be covered below it.
-    pub(crate) hidden: Vec<Hidden>,
+    /// Secrets below it, which have to be masked.
+    pub(crate) hidden: Vec<Masked>,
 }
 
-/// What mounts are checked against.
+/// The rules for mounts.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules<'a> {
     /// The user's home, for paths that begin with `~`.
@@ -143,7 +143,7 @@ impl Rules<'_> {
         }
         let (mut mounts, allowlist) = self.admit(requests)?;
         for mount in mounts.iter_mut().filter(|mount| mount.is_folder) {
-            let hidden = walk::hidden_below(&mount.handle, allowlist.names(), true);
+            let hidden = walk::secrets_below(&mount.handle, allowlist.names(), true);
             let unreadable =
                 || Error::usage(format!("{} cannot be mounted", mount.source.display()));
             mount.hidden = hidden.context(unreadable)?;
@@ -264,11 +264,11 @@ impl Rules<'_> {
 }
 
 /// Finds the secrets in a folder that is the agent's own.
-pub(crate) fn secrets_in(folder: &Path) -> Result<Vec<Hidden>> {
+pub(crate) fn secrets_in(folder: &Path) -> Result<Vec<Masked>> {
     let failed = || Error::not_started(format!("{} cannot be mounted", folder.display()));
     let folder = std::fs::canonicalize(folder).context(failed)?;
     let handle = walk::open_plain(&folder).context(failed)?;
-    walk::hidden_below(&handle, &Names::default(), false).map_err(|error| {
+    walk::secrets_below(&handle, &Names::default(), false).map_err(|error| {
         failed()
             .caused_by(error)
             .hint("--mask-secrets false does not look")

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-/// What may not be mounted, nor be on the way to what is mounted: NanoClaw's
+/// Names that may not be mounted, nor be on the way to a mount: NanoClaw's
 /// list, and what other tools keep credentials in.
 const BLOCKED: [&str; 26] = [
     ".ssh",

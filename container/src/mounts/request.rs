@@ -1,4 +1,4 @@
-//! What the user asks to be mounted: `--mount HOST[:NAME][:rw]` and `[[mounts]]`.
+//! Mounts that the user asks for: `--mount HOST[:NAME][:rw]` and `[[mounts]]`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl MountRequest {
         Self::new(path, name, same_path, access).or_else(|why| refused(why.to_owned()))
     }
 
-    /// The same from any working directory.
+    /// The request with an absolute path, valid in any working directory.
     pub(crate) fn absolute(mut self) -> Result<Self> {
         if self.path.starts_with("~") {
             return Ok(self);

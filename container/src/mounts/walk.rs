@@ -16,7 +16,7 @@ const MAX_ENTRIES: usize = 500_000;
 /// Deepest folder that is looked into.
 const MAX_DEPTH: usize = 128;
 /// Most things that are hidden below one folder: each is a mount of its own.
-const MAX_HIDDEN: usize = 100;
+const MAX_SECRETS: usize = 100;
 
 /// Looking at a file needs no right to read it where the system can do that.
 #[cfg(all(target_os = "linux", not(drawbridge_portable)))]
@@ -26,7 +26,7 @@ const LOOK: OFlags = OFlags::NONBLOCK;
 
 /// Something that an agent must not see.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hidden {
+pub(crate) struct Masked {
     /// Where it is, below the mounted folder.
     pub(crate) path: PathBuf,
     /// Whether it is a folder.
@@ -40,8 +40,8 @@ pub(crate) enum WalkError {
     TooMany,
     #[error("it is more than {MAX_DEPTH} folders deep, too deep to look for secrets")]
     TooDeep,
-    #[error("it holds more than {MAX_HIDDEN} secret files")]
-    TooManyHidden,
+    #[error("it holds more than {MAX_SECRETS} secret files")]
+    TooManySecrets,
     #[error("cannot look into {}", .0.display())]
     Io(PathBuf, #[source] io::Error),
 }
@@ -70,18 +70,18 @@ pub(super) fn open_plain(path: &Path) -> io::Result<OwnedFd> {
     Ok(handle)
 }
 
-/// What kind of file a handle is of.
+/// The type of an open file.
 pub(super) fn kind(handle: &OwnedFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(handle)?.st_mode))
 }
 
 /// Finds what is to be hidden below an open folder, sockets included when
 /// `and_sockets` is set: whoever listens on one is outside the sandbox.
-pub(super) fn hidden_below(
+pub(super) fn secrets_below(
     folder: &OwnedFd,
     names: &Names,
     and_sockets: bool,
-) -> Result<Vec<Hidden>, WalkError> {
+) -> Result<Vec<Masked>, WalkError> {
     let mut walk = Walk {
         names,
         and_sockets,
@@ -96,7 +96,7 @@ struct Walk<'a> {
     names: &'a Names,
     and_sockets: bool,
     left: usize,
-    found: Vec<Hidden>,
+    found: Vec<Masked>,
 }
 
 impl Walk<'_> {
@@ -146,11 +146,11 @@ impl Walk<'_> {
     }
 
     fn hide(&mut self, path: &Path, is_folder: bool) -> Result<(), WalkError> {
-        if self.found.len() == MAX_HIDDEN {
-            return Err(WalkError::TooManyHidden);
+        if self.found.len() == MAX_SECRETS {
+            return Err(WalkError::TooManySecrets);
         }
         let path = path.to_owned();
-        self.found.push(Hidden { path, is_folder });
+        self.found.push(Masked { path, is_folder });
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::AGENT_RUNNER;
 
-/// What an engine's command line program needs of our environment: where its
+/// Variables that an engine's command line program needs: where its
 /// engine is, and how to show things.
 const ENGINE_VARIABLES: [&str; 11] = [
     "PATH",
@@ -34,7 +34,7 @@ const ENGINE_PREFIXES: [&str; 6] = [
     "LC_",
 ];
 
-/// What an agent on the host needs of our environment.
+/// Variables that an agent on the host needs.
 const HOST_VARIABLES: [&str; 7] = ["PATH", "USER", "LOGNAME", "LANG", "TMPDIR", "TZ", "TERM"];
 
 /// A program and its arguments, before anything is started.
@@ -68,7 +68,7 @@ impl Argv {
         argv
     }
 
-    /// The same program, sent a TERM signal when this process dies.
+    /// This program behind a runner that sends it TERM when this process dies.
     pub(crate) fn tied(self) -> Self {
         let parent = std::process::id().to_string();
         let mut argv = Self::runner(["tied", "--signal", "term", "--parent", &parent, "--"]);

@@ -30,10 +30,10 @@ pub(crate) const AGENT_RUNNER: &str = "agent-runner";
 
 /// Most output that is kept of a helper program, in bytes.
 const MAX_CAPTURED: u64 = 1024 * 1024;
-/// How long a log may stay open after its program has ended.
+/// Longest wait for the end of a log after its program has ended.
 const LAST_LOG: Duration = Duration::from_secs(2);
 
-/// How a helper program ended, and what it said.
+/// The exit status and the output of a helper program.
 #[derive(Debug)]
 pub(crate) struct Captured {
     pub(crate) status: ExitStatus,
@@ -43,7 +43,7 @@ pub(crate) struct Captured {
 
 impl Captured {
     /// The last line it wrote to standard error, or how it ended.
-    pub(crate) fn complaint(&self) -> String {
+    pub(crate) fn stderr_summary(&self) -> String {
         let line = self.stderr.lines().rfind(|line| !line.trim().is_empty());
         line.map_or_else(|| self.status.to_string(), |line| line.trim().to_owned())
     }
@@ -57,7 +57,7 @@ pub(crate) async fn capture(command: Command, deadline: Duration) -> io::Result<
     capture_with_input(command, Vec::new(), deadline).await
 }
 
-/// The same with something on its standard input.
+/// Runs a helper program with something on its standard input.
 ///
 /// # Errors
 /// The same.

@@ -1,4 +1,4 @@
-//! Who answers requests, and with what.
+//! Replies to the requests of an agent.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub(crate) struct Reply {
     /// The answer to a question, or why the request is refused.
     #[serde(default)]
     pub(crate) text: Option<String>,
-    /// What the host knows now, if that has changed.
+    /// The host's groups and tasks, if they have changed.
     #[serde(default)]
     pub(crate) snapshot: Option<Snapshot>,
 }
@@ -44,7 +44,7 @@ impl Reply {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Asked {
-    /// What an answer refers to.
+    /// The id that an answer refers to.
     pub(crate) id: String,
     /// The group that asks: the only sender to be trusted.
     pub(crate) group: GroupName,

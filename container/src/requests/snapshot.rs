@@ -1,4 +1,4 @@
-//! What the embedding host knows: its groups and scheduled tasks.
+//! The embedding host's groups and scheduled tasks.
 //!
 //! Drawbridge schedules nothing and registers no chats; that is the host's work.
 //! It checks an agent's requests against what the host says there is, and shows
@@ -61,7 +61,7 @@ fn active() -> String {
 }
 
 impl Snapshot {
-    /// The same, but a group that the host does not name has a chat of its
+    /// The snapshot in which a group that the host does not name has a chat of its
     /// own, and no rights over others.
     pub(crate) fn with(mut self, group: &GroupName) -> Self {
         if self.chat_of(group).is_none() {

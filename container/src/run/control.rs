@@ -22,7 +22,7 @@ pub(crate) enum RunControl {
         id: String,
         reply: Reply,
     },
-    /// What the host knows now of its groups and tasks.
+    /// The host's groups and tasks, as they are now.
     Snapshot(Snapshot),
     /// Something that cannot be understood; it is reported and skipped.
     Invalid(String),

@@ -76,7 +76,7 @@ impl Endpoint {
         matches!(self.kind, Kind::Socket)
     }
 
-    /// What a container needs to reach it.
+    /// The network that a container needs to reach it.
     pub(super) fn network(&self) -> Network {
         match &self.kind {
             Kind::Bridge(.., network) => Network::Bridge {
@@ -87,7 +87,7 @@ impl Endpoint {
         }
     }
 
-    /// What the runner needs to reach it, and as whom.
+    /// The runner's access to it, with the token of a session.
     pub(super) fn access(&self, session: &SessionGuard, auth_mode: AuthMode) -> ProxyAccess {
         let endpoint = match &self.kind {
             Kind::Socket => ProxyEndpoint::Unix(PROXY_SOCKET.into()),

@@ -26,7 +26,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// What standard input is good for, given how the command was called.
+    /// The source that standard input is, given the arguments of the command.
     pub(crate) fn of(prompt: &str, json: bool) -> Self {
         if prompt == "-" {
             Self::None

@@ -44,17 +44,17 @@ pub(crate) use control::RunControl;
 pub(crate) use mounts::require_mountable;
 pub(crate) use prepare::{require_program, responder};
 
-/// How long requests that are under way may go on after the agent has ended.
+/// Longest time for requests in flight after the agent has ended.
 const PROXY_DRAIN: Duration = Duration::from_secs(2);
-/// How long the process of a run may take to end after it was asked to: longer
+/// Longest time for the process of a run to end after it was asked to: longer
 /// than the runner itself gives the agent.
 const PROCESS_GRACE: Duration = Duration::from_secs(10);
-/// What a session outlives its run by, when nobody revokes it.
+/// The time by which a session outlives its run, when nobody revokes it.
 const SESSION_MARGIN: Duration = Duration::from_secs(300);
 /// Longest life of a session whose run has no time limit.
 const LONGEST_SESSION: Duration = Duration::from_secs(30 * 86_400);
 
-/// What to run.
+/// A request for a run.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) prompt: String,
@@ -67,9 +67,9 @@ pub(crate) struct Request {
     /// The proxy's configuration; made before, so that a missing credential is
     /// refused before anything starts.
     pub(crate) proxy: ProxyConfig,
-    /// Who answers what the agent asks for.
+    /// The responder to the agent's requests.
     pub(crate) responder: Responder,
-    /// What the host knows of its groups and tasks.
+    /// The host's groups and tasks.
     pub(crate) snapshot: Snapshot,
     /// Subcommand of the container's runner; a conversation when empty.
     pub(crate) runner_args: Vec<String>,

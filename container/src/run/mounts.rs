@@ -1,4 +1,5 @@
-//! What an agent gets to see of this machine, and what is covered of it.
+//! The mounts of a run: the parts of this machine that its agent sees, and the
+//! secrets in them that are masked.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,7 +12,7 @@ use drawbridge_shared::protocol::MountedFile;
 use super::context::RunContext;
 use crate::engine::Runtime;
 use crate::error::{Context, Error, Result};
-use crate::mounts::{CheckedMount, FileId, Hidden, MountRequest, Rules, place, secrets_in};
+use crate::mounts::{CheckedMount, FileId, Masked, MountRequest, Rules, place, secrets_in};
 use crate::requests::Snapshot;
 use crate::spec::{Access, Mount, MountSummary, WORKSPACE};
 use crate::state::{Group, State};
@@ -23,12 +24,12 @@ const SHARED: [(&str, &str); 2] = [
     ("skills", "/workspace/skills"),
 ];
 
-/// Everything that a run sees of this machine beside its own folders.
+/// Everything that a run sees of this machine in addition to its own folders.
 #[derive(Debug)]
 pub(super) struct RunMounts {
     checked: Vec<CheckedMount>,
     /// Secrets in the workspace, below it.
-    in_workspace: Vec<Hidden>,
+    in_workspace: Vec<Masked>,
     shared: Vec<(PathBuf, &'static str)>,
     covers: Covers,
 }
@@ -95,7 +96,7 @@ impl RunMounts {
         found.map(|(path, _)| path.clone())
     }
 
-    /// What the runner has to find before it starts an agent. In a virtual
+    /// Files that the runner has to find before it starts an agent. In a virtual
     /// machine files have other numbers, so nothing can be compared there.
     pub(super) fn expected_files(&self, runtime: &Runtime) -> Result<Vec<MountedFile>> {
         if matches!(runtime, Runtime::Container(_, facts) if facts.is_in_vm) {
@@ -132,7 +133,7 @@ impl RunMounts {
         mounts.context(|| Error::usage("a mount, or a secret file in one, has a name of no use"))
     }
 
-    /// What the sandbox of an agent on this machine lets it write to and hides.
+    /// Paths that the sandbox of an agent on this machine lets it write to or hides.
     pub(super) fn host_paths(&self) -> Result<HostPaths> {
         let mut view = HostPaths::default();
         if let Some(secret) = self.in_workspace.first() {
@@ -213,7 +214,7 @@ fn with_rules<T>(
     })
 }
 
-/// What Landlock is told about the mounts.
+/// The mounts as Landlock needs them.
 #[derive(Debug, Default)]
 pub(super) struct HostPaths {
     pub(super) write: Vec<(PathBuf, FileId)>,
@@ -264,7 +265,7 @@ impl Covers {
         fs::set_permissions(&self.folder, Permissions::from_mode(0o555))
     }
 
-    fn of(&self, hidden: &Hidden) -> PathBuf {
+    fn of(&self, hidden: &Masked) -> PathBuf {
         if hidden.is_folder {
             self.folder.clone()
         } else {

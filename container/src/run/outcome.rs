@@ -27,7 +27,7 @@ pub(super) fn of(end: End, tally: &Tally, log: &LogTail, context: &RunContext<'_
     match end {
         End::Exited(status) if status.success() => ended(tally, log),
         End::Exited(status) => failed(status, tally, log, context),
-        End::Lingers => answered(tally),
+        End::KeepsRunning => answered(tally),
         End::TooLong => {
             let limit = shown(settings.timeout);
             Err(

@@ -7,7 +7,7 @@ use drawbridge_shared::protocol::AgentKind;
 use super::broker::{Handler, Responder};
 use crate::error::{Error, Result};
 
-/// Who answers the agent's requests.
+/// The responder to the agent's requests.
 pub(crate) fn responder(on_request: Option<&Path>, has_program: bool) -> Result<Responder> {
     let Some(program) = on_request else {
         return Ok(if has_program {

@@ -129,7 +129,7 @@ async fn next_word(
 ) -> Option<RunControl> {
     loop {
         let delivery = deliver(hub, id, live.group.as_ref(), messages);
-        let is_held_up = *is_open && !delivery.await.ok()?;
+        let is_delayed = *is_open && !delivery.await.ok()?;
         tokio::select! {
             biased;
             () = messages.closed() => return None,
@@ -142,7 +142,7 @@ async fn next_word(
                 *is_open = false;
                 return Some(RunControl::Close);
             }
-            () = sleep(DELIVERY_PAUSE), if is_held_up => {}
+            () = sleep(DELIVERY_PAUSE), if is_delayed => {}
         }
     }
 }
@@ -226,7 +226,7 @@ mod tests {
                 RunControl::Prepare { file, message } => {
                     asked.push("prepare");
                     if asked.len() == 2 {
-                        group.make_ready(&file, &message).unwrap();
+                        group.stage(&file, &message).unwrap();
                     }
                 }
                 RunControl::HandOver { file } => {

@@ -1,4 +1,4 @@
-//! What a container run is made of.
+//! The specification of a container run.
 //!
 //! A [`RunSpec`] becomes an argument list that every process on the host can
 //! read, so a secret cannot be written down in it: there is no free environment
@@ -43,13 +43,13 @@ pub(crate) struct RunSpec {
     pub(crate) name: String,
     /// Image to start.
     pub(crate) image: ImageRef,
-    /// Who the agent is inside.
+    /// The agent's user.
     pub(crate) user: User,
-    /// What it can reach.
+    /// Its network.
     pub(crate) network: Network,
     /// Host folders it sees.
     pub(crate) mounts: Vec<Mount>,
-    /// What it may use up.
+    /// Its resource limits.
     pub(crate) limits: Limits,
     /// Its `/tmp`.
     pub(crate) scratch: Scratch,
@@ -57,7 +57,7 @@ pub(crate) struct RunSpec {
     pub(crate) time_zone: Option<TimeZone>,
 }
 
-/// What a container can reach.
+/// The network of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
     /// Nothing but the socket mounted at [`SOCKET_FOLDER`].
@@ -133,7 +133,7 @@ pub(crate) enum Access {
     Write,
 }
 
-/// What a run may use up.
+/// Resource limits of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Memory and swap together.

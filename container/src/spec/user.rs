@@ -1,4 +1,4 @@
-//! Who the agent is inside its container.
+//! The user that an agent runs as inside its container.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,16 +12,16 @@ pub(crate) struct User {
     pub(crate) gid: u32,
 }
 
-/// Who the agent is when root is the caller: the first user of most systems.
+/// The agent's user when root is the caller: the first user of most systems.
 const ORDINARY: User = User {
     uid: 1000,
     gid: 1000,
 };
 
-/// Who the agent is to be, as asked for.
+/// The agent's user, as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UserChoice {
-    /// Whoever calls, but never root.
+    /// The caller, but never root.
     Caller,
     /// This user.
     Ids(User),
@@ -39,7 +39,7 @@ pub(crate) enum NoUser {
 }
 
 impl User {
-    /// Who runs the launcher.
+    /// The user that runs the launcher.
     #[must_use]
     pub(crate) fn of_launcher() -> Self {
         Self {
@@ -48,7 +48,7 @@ impl User {
         }
     }
 
-    /// Who the agent is in a container: the caller, so that files in mounted
+    /// The agent's user in a container: the caller, so that files in mounted
     /// folders belong to them, but never root.
     pub(crate) fn of_agent(choice: UserChoice) -> Result<Self, NoUser> {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();

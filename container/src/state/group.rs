@@ -22,7 +22,7 @@ const OUTBOX: &str = "outbox";
 pub(crate) struct Group {
     name: GroupName,
     folder: PathBuf,
-    /// Who the agent is, where that is somebody else than the launcher.
+    /// The agent's user, where that is not the launcher's.
     owner: Option<User>,
     /// Held until the group is dropped; a group of one run needs none.
     _lock: Option<File>,
@@ -142,7 +142,7 @@ impl Group {
         &self.folder
     }
 
-    /// Who the agent is, where that is somebody else than the launcher.
+    /// The agent's user, where that is not the launcher's.
     pub(crate) const fn owner(&self) -> Option<User> {
         self.owner
     }
@@ -159,7 +159,7 @@ impl Group {
     }
 
     /// Makes a message ready where the agent cannot reach it.
-    pub(crate) fn make_ready(&self, file: &str, message: &HostMessage) -> io::Result<()> {
+    pub(crate) fn stage(&self, file: &str, message: &HostMessage) -> io::Result<()> {
         let json = serde_json::to_vec(message)?;
         self.outbox()?.write(file, &json, self.owner)
     }
@@ -228,7 +228,7 @@ impl Group {
 /// Changes the owner of a folder and all below it, unless it is right already.
 ///
 /// Nothing runs in the group while its lock is held, so no name can change
-/// between the look and the deed; symlinks are changed themselves.
+/// between the check and the change; symlinks are changed themselves.
 fn give(folder: &Path, user: User) -> io::Result<()> {
     let metadata = fs::symlink_metadata(folder)?;
     if metadata.uid() == user.uid && metadata.gid() == user.gid {

@@ -161,7 +161,7 @@ fn create_private(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
-/// How long a lock may stay taken that nobody has any more: a process that is
+/// Longest time that a lock stays taken after its holder is gone: a process that is
 /// being started holds the locks of the one that starts it, even of one that has
 /// been killed meanwhile, until it executes its program.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);

@@ -1,4 +1,4 @@
-//! The folder of one run, and how a dead one is recognised.
+//! The folder of one run, and the recognition of a dead one.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 /// macOS has 103.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// What has to be stopped when the launcher of a run is gone.
+/// The parts of a run to be stopped when its launcher is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RunRecord {

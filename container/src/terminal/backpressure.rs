@@ -1,31 +1,32 @@
-//! What waits for somebody who is slow, so that no more is made of it.
+//! Backpressure: a count of bytes that a slow reader has not taken, and a wait
+//! until there are few enough to produce more.
 
 use tokio::sync::watch;
 
-/// What may wait before no more is made, in bytes.
+/// Most bytes that wait before no more are produced.
 const MAX_WAITING: usize = 8 << 20;
 
-/// How many bytes wait.
+/// The number of bytes that wait for a reader.
 #[derive(Clone, Debug)]
-pub(crate) struct Backlog(watch::Sender<usize>);
+pub(crate) struct ByteGate(watch::Sender<usize>);
 
-impl Backlog {
+impl ByteGate {
     pub(crate) fn new() -> Self {
         Self(watch::channel(0).0)
     }
 
     /// So many bytes more wait.
-    pub(crate) fn more(&self, bytes: usize) {
+    pub(crate) fn add(&self, bytes: usize) {
         self.0.send_modify(|waiting| *waiting += bytes);
     }
 
     /// So many of them are done with.
-    pub(crate) fn less(&self, bytes: usize) {
+    pub(crate) fn release(&self, bytes: usize) {
         self.0.send_modify(|waiting| *waiting -= bytes);
     }
 
     /// Waits until there is room for more.
-    pub(crate) async fn room(&self) {
+    pub(crate) async fn capacity(&self) {
         self.wait_for(|bytes| bytes < MAX_WAITING).await;
     }
 

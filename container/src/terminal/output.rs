@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::process::interrupt::Interrupts;
-use crate::terminal::backpressure::Backlog;
+use crate::terminal::backpressure::ByteGate;
 
-/// How long a reader that has stopped may hold the last lines up.
+/// Longest wait for a reader that has stopped, at the last lines.
 const LAST_LINES: Duration = Duration::from_secs(600);
 
 /// Writes one line of an answer or of data.
@@ -31,18 +31,18 @@ pub(crate) fn data_line(text: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {
     queue: mpsc::UnboundedSender<String>,
-    waiting: Backlog,
+    waiting: ByteGate,
 }
 
 impl Printer {
     pub(crate) fn start() -> Self {
         let (queue, mut lines) = mpsc::unbounded_channel::<String>();
-        let waiting = Backlog::new();
+        let waiting = ByteGate::new();
         let written = waiting.clone();
         thread::spawn(move || {
             while let Some(line) = lines.blocking_recv() {
                 data_line(&line);
-                written.less(line.len() + 1);
+                written.release(line.len() + 1);
             }
         });
         Self { queue, waiting }
@@ -50,14 +50,14 @@ impl Printer {
 
     /// Puts a line at the end of what waits.
     pub(crate) fn push(&self, line: String) {
-        self.waiting.more(line.len() + 1);
+        self.waiting.add(line.len() + 1);
         // The thread takes lines for as long as there is a sender.
         let _ = self.queue.send(line);
     }
 
     /// Waits until the reader has caught up far enough for more.
-    pub(crate) async fn room(&self) {
-        self.waiting.room().await;
+    pub(crate) async fn capacity(&self) {
+        self.waiting.capacity().await;
     }
 
     /// Waits until all is written; a signal ends the wait, and so does time.
@@ -85,11 +85,11 @@ pub(crate) async fn data(bytes: Bytes) {
 }
 
 /// Longest part of a line that an agent or an upstream may have chosen, in bytes.
-const BRIEF: usize = 500;
+const MAX_QUOTED: usize = 500;
 
 /// Text of an agent or an upstream, short enough to be part of a line.
-pub(crate) fn brief(text: &str) -> String {
-    let cut = &text[..text.floor_char_boundary(BRIEF)];
+pub(crate) fn truncate_line(text: &str) -> String {
+    let cut = &text[..text.floor_char_boundary(MAX_QUOTED)];
     let end = if cut.len() < text.len() { " ..." } else { "" };
     format!("{cut}{end}")
 }
@@ -123,8 +123,11 @@ mod tests {
             printable("a\x1b[2J\r\nerror: b\u{9b}1m"),
             "a [2J  error: b 1m"
         );
-        assert_eq!(brief("refused (401)"), "refused (401)");
-        let long = "é".repeat(BRIEF);
-        assert_eq!(brief(&long), format!("{} ...", "é".repeat(BRIEF / 2)));
+        assert_eq!(truncate_line("refused (401)"), "refused (401)");
+        let long = "é".repeat(MAX_QUOTED);
+        assert_eq!(
+            truncate_line(&long),
+            format!("{} ...", "é".repeat(MAX_QUOTED / 2))
+        );
     }
 }

@@ -49,7 +49,7 @@ const SECRETS: [&str; 17] = [
     ".password-store",
 ];
 
-/// What an agent on this machine may do.
+/// Permissions of an agent on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "host-sandbox", no_binary_name = true)]
 pub(crate) struct Sandbox {
@@ -141,7 +141,7 @@ impl Sandbox {
         self
     }
 
-    /// The same program within the sandbox.
+    /// A program within the sandbox.
     pub(crate) fn around(&self, inner: Argv) -> Argv {
         let mut argv = Argv::this_program([SUBCOMMAND]);
         // One word each, so that no path can be taken for a flag.

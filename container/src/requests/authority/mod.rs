@@ -1,4 +1,4 @@
-//! Who may ask for what. The rules are NanoClaw's.
+//! The authority of a group: which requests it may make. The rules are NanoClaw's.
 
 use drawbridge_runner::ScheduleType;
 use drawbridge_shared::ids::GroupName;
@@ -6,7 +6,7 @@ use drawbridge_shared::ids::GroupName;
 use super::Request;
 use super::snapshot::{Snapshot, Task};
 
-/// What becomes of a request.
+/// The decision about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     Allowed,
@@ -140,7 +140,8 @@ fn kind(name: &str) -> Result<ScheduleType, String> {
     })
 }
 
-/// What is not given stays as it is, and both have to fit.
+/// Checks a changed schedule. A part that is not given stays as it is, and both
+/// have to fit.
 fn check_new_schedule(
     task: &Task,
     schedule_type: Option<&str>,

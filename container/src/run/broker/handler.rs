@@ -13,7 +13,7 @@ use super::inbox::Taken;
 use crate::process::{Argv, capture_with_input};
 use crate::requests::{Asked, Reply};
 
-/// How long a runner waits for anything but a question.
+/// The time that a runner waits for anything but a question.
 pub(super) const ACCEPT: Duration = Duration::from_secs(10);
 /// Most questions that wait for a person at once.
 const QUESTIONS: usize = 8;
@@ -60,7 +60,7 @@ impl Handler {
             .await
             .map_err(|error| error.to_string())?;
         if !ended.status.success() {
-            return Err(ended.complaint());
+            return Err(ended.stderr_summary());
         }
         serde_json::from_str(&ended.stdout).map_err(|error| format!("its answer is none: {error}"))
     }
@@ -74,12 +74,12 @@ type Handled = Result<Reply, String>;
 pub(super) struct Handlers {
     questions: JoinSet<(Taken, Handled)>,
     others: JoinSet<(Taken, Handled)>,
-    /// What has ended since the last look.
+    /// Requests whose handler has ended since the last call.
     ended: Vec<(Taken, Handled)>,
 }
 
 impl Handlers {
-    /// How many more requests may come.
+    /// The number of further requests that may come.
     pub(super) fn room(&self) -> usize {
         MAX_WAITING.saturating_sub(self.others.len() + self.ended.len())
     }

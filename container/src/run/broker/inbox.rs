@@ -17,7 +17,7 @@ use crate::requests::Request;
 use crate::spec::User;
 use crate::state::{Folder, Group, is_request_name};
 
-/// How often the folders are looked at when no file event comes.
+/// The interval at which the folders are read when no file event comes.
 const POLL: Duration = Duration::from_millis(500);
 /// Largest request, in bytes.
 const MAX_REQUEST: u64 = 1024 * 1024;
@@ -43,16 +43,16 @@ pub(super) struct Inbox {
     rate: Rate,
     /// Whether the folders have to be looked at.
     is_due: bool,
-    /// What a killed launcher had taken and not handled, the latest first.
+    /// Requests that a killed launcher had claimed and not handled, the latest first.
     left: Vec<OsString>,
 }
 
-/// How many requests may still come in the present second.
+/// The number of requests that may still come in the present second.
 #[derive(Debug)]
 struct Rate {
     second: Instant,
     left: usize,
-    next_look: Instant,
+    next_read: Instant,
 }
 
 /// A request file that is out of the agent's reach.
@@ -65,11 +65,11 @@ pub(super) struct Taken {
     name: OsString,
 }
 
-/// What a file that was taken asks for, or why it cannot be read.
+/// The request in a claimed file, or the reason why it cannot be read.
 pub(super) type Content = Result<Request, String>;
 
 impl Taken {
-    /// How the embedding program names the request.
+    /// The embedding program's name for the request.
     pub(super) fn id(&self) -> String {
         let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
         stem.to_string_lossy().into_owned()
@@ -107,7 +107,7 @@ impl Inbox {
             // Another event may end this wait; that one here is not forgotten.
             self.is_due = true;
         }
-        sleep_until(self.rate.next_look).await;
+        sleep_until(self.rate.next_read).await;
     }
 
     /// Looks at the folders even if no event comes.
@@ -267,11 +267,11 @@ impl Rate {
         Self {
             second: now,
             left: PER_SECOND,
-            next_look: now,
+            next_read: now,
         }
     }
 
-    /// How many of `wanted` requests may come now.
+    /// The number of `wanted` requests that may come now.
     fn admit(&mut self, wanted: usize) -> usize {
         let now = Instant::now();
         let end = self.second + Duration::from_secs(1);
@@ -280,7 +280,7 @@ impl Rate {
         }
         let admitted = wanted.min(self.left);
         self.left -= admitted;
-        self.next_look = if admitted < wanted {
+        self.next_read = if admitted < wanted {
             self.second + Duration::from_secs(1)
         } else {
             now + BREATH

@@ -2,7 +2,7 @@
 //!
 //! A request is a file in `ipc/messages` or `ipc/tasks` of a group. Whose it is
 //! the folder says, not the file. It is taken out of the agent's reach, checked
-//! against the rules in `requests`, told as an event, and answered by a file
+//! against the rules in `requests`, reported as an event, and answered by a file
 //! in `ipc/answers`, which the agent's tool waits for. Every request is
 //! answered: who cannot be asked is said to be so.
 
@@ -40,7 +40,7 @@ const MAX_OPEN: usize = 1000;
 const TASKS_FILE: &str = "current_tasks.json";
 const GROUPS_FILE: &str = "available_groups.json";
 
-/// What an agent hears when its request is told and nobody will confirm it.
+/// The answer to a request that was reported and that nobody will confirm.
 const QUEUED: &str = "Queued for the host; it has not confirmed this.";
 const TOO_MANY: &str = "too many questions wait for an answer; decide yourself, or ask later";
 const NOBODY: &str = "nobody can be asked now; decide yourself, or end your turn with the question";
@@ -222,7 +222,7 @@ impl Requests {
             return Err(reason);
         }
         let file = match &request {
-            Request::File { path, .. } => Some(self.outgoing.hand_out(path)?),
+            Request::File { path, .. } => Some(self.outgoing.export(path)?),
             _ => None,
         };
         Ok(Asked {
@@ -233,7 +233,7 @@ impl Requests {
         })
     }
 
-    /// What can be said without asking anybody.
+    /// A reply that needs nobody's answer.
     fn answer_at_once(&self, request: &Request) -> Option<Reply> {
         match (&self.responder, request) {
             (_, Request::AskUser { .. }) if !self.can_be_asked => Some(Reply::refused(NOBODY)),
@@ -285,7 +285,7 @@ impl Requests {
 
     /// Passes on the embedding program's answer.
     pub(crate) fn answer(&mut self, id: &str, reply: Reply, reporter: &Reporter) {
-        self.forget_old_questions(reporter);
+        self.expire_questions(reporter);
         let Some(at) = self.open.iter().position(|open| open.taken.id() == id) else {
             return reporter.warn(format!("no request {id:?} waits for an answer"));
         };
@@ -294,11 +294,11 @@ impl Requests {
     }
 
     /// Takes a line that a person typed, if a question waits for one.
-    pub(crate) fn take_line(&mut self, line: &str, reporter: &Reporter) -> bool {
+    pub(crate) fn answer_with_line(&mut self, line: &str, reporter: &Reporter) -> bool {
         if !matches!(self.responder, Responder::Person) {
             return false;
         }
-        self.forget_old_questions(reporter);
+        self.expire_questions(reporter);
         if self.open.is_empty() {
             return false;
         }
@@ -307,7 +307,7 @@ impl Requests {
         true
     }
 
-    fn forget_old_questions(&mut self, reporter: &Reporter) {
+    fn expire_questions(&mut self, reporter: &Reporter) {
         let now = Instant::now();
         let is_old = |open: &mut Open| open.question.is_some_and(|until| until <= now);
         let old: Vec<_> = self.open.extract_if(.., is_old).collect();
@@ -340,7 +340,7 @@ impl Requests {
         let deadline = Instant::now() + ACCEPT;
         while self.inbox.is_due() {
             let next = async {
-                reporter.room().await;
+                reporter.capacity().await;
                 self.changed().await;
             };
             if timeout_at(deadline, next).await.is_err() {
@@ -358,7 +358,7 @@ impl Requests {
     }
 }
 
-/// How long a person has for a question.
+/// The time that a person has for a question.
 fn time_for(request: &Request) -> Option<Duration> {
     match request {
         Request::AskUser {

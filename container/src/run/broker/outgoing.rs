@@ -1,4 +1,4 @@
-//! Files that the agent hands out of its workspace.
+//! Files that the agent exports from its workspace.
 //!
 //! What the host gets is a copy in a folder that the agent cannot reach. A path
 //! into the workspace would be safe only until the agent puts a symlink there.
@@ -17,10 +17,10 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 const MAX_RUN: u64 = 512 * 1024 * 1024;
 /// Most files that one answer can name.
 const MAX_TAGS: usize = 20;
-/// How an answer names a file.
+/// The beginning of the tag with which an answer names a file.
 const TAG: &str = "[send_file:";
 
-/// The way out for files of one run.
+/// The export of files of one run.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     workspace: PathBuf,
@@ -50,7 +50,7 @@ impl Outgoing {
 
     /// Copies a file of the workspace out, and returns where it is. The error
     /// is for the agent.
-    pub(crate) fn hand_out(&mut self, path: &str) -> Result<PathBuf, String> {
+    pub(crate) fn export(&mut self, path: &str) -> Result<PathBuf, String> {
         let file = self.find(path)?;
         let limit = MAX_FILE.min(self.room);
         let length = file.metadata().map_err(|error| error.to_string())?.len();
@@ -89,7 +89,7 @@ impl Outgoing {
     pub(crate) fn take_tags(&mut self, text: &mut String) -> (Vec<PathBuf>, Vec<String>) {
         let (mut files, mut complaints) = (Vec::new(), Vec::new());
         for (tag, path) in tags(text) {
-            match self.hand_out(&path) {
+            match self.export(&path) {
                 Ok(file) => {
                     files.push(file);
                     *text = text.replace(&tag, "");
@@ -170,12 +170,12 @@ mod tests {
 
         #[track_caller]
         fn sent(&mut self, path: &str) -> String {
-            fs::read_to_string(self.outgoing.hand_out(path).unwrap()).unwrap()
+            fs::read_to_string(self.outgoing.export(path).unwrap()).unwrap()
         }
 
         #[track_caller]
         fn refused(&mut self, path: &str, expected: &str) {
-            let reason = self.outgoing.hand_out(path).unwrap_err();
+            let reason = self.outgoing.export(path).unwrap_err();
             assert!(reason.contains(expected), "{path}: {reason}");
         }
     }
@@ -185,7 +185,7 @@ mod tests {
         let mut bench = Bench::new();
         assert_eq!(bench.sent("sub/report.pdf"), "report");
         assert_eq!(bench.sent("/workspace/group/sub/report.pdf"), "report");
-        let path = bench.outgoing.hand_out("./sub/report.pdf").unwrap();
+        let path = bench.outgoing.export("./sub/report.pdf").unwrap();
         assert!(path.ends_with("report.pdf"), "{path:?}");
     }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_was_handed_out_does_not_change_any_more() {
         let mut bench = Bench::new();
-        let copy = bench.outgoing.hand_out("sub/report.pdf").unwrap();
+        let copy = bench.outgoing.export("sub/report.pdf").unwrap();
         let original = bench.outer.path().join("workspace/sub/report.pdf");
         fs::remove_file(&original).unwrap();
         symlink("/etc/passwd", &original).unwrap();

@@ -2,7 +2,7 @@
 
 use super::handler::Handler;
 
-/// Who answers what an agent asks for.
+/// The party that answers an agent's requests.
 #[derive(Clone, Debug)]
 pub(crate) enum Responder {
     /// The program at the other end of the event stream.

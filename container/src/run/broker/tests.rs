@@ -70,23 +70,39 @@ impl Bench {
 #[tokio::test]
 async fn the_next_line_a_person_types_is_the_answer() {
     let mut bench = Bench::new(Responder::Person);
-    assert!(!bench.requests.take_line("a message", &bench.reporter));
+    assert!(
+        !bench
+            .requests
+            .answer_with_line("a message", &bench.reporter)
+    );
     bench.ask("1.json", 60).await;
     let told = bench.events.recv().await.unwrap();
     assert!(matches!(told.event, Event::Request(_)));
     assert!(bench.requests.question_until().is_some());
     assert_eq!(bench.told("1.json"), None);
-    assert!(bench.requests.take_line("the blue one", &bench.reporter));
+    assert!(
+        bench
+            .requests
+            .answer_with_line("the blue one", &bench.reporter)
+    );
     let text = bench.told("1.json").unwrap().text;
     assert_eq!(text.as_deref(), Some("the blue one"));
-    assert!(!bench.requests.take_line("a message", &bench.reporter));
+    assert!(
+        !bench
+            .requests
+            .answer_with_line("a message", &bench.reporter)
+    );
 }
 
 #[tokio::test]
 async fn a_line_after_the_time_for_a_question_is_a_message() {
     let mut bench = Bench::new(Responder::Person);
     bench.ask("1.json", 0).await;
-    assert!(!bench.requests.take_line("a message", &bench.reporter));
+    assert!(
+        !bench
+            .requests
+            .answer_with_line("a message", &bench.reporter)
+    );
     assert!(!bench.told("1.json").unwrap().ok);
 }
 

@@ -25,9 +25,9 @@ use crate::state::Group;
 
 pub(crate) use tally::Tally;
 
-/// How long a runner may take to end once all is answered and it was asked to.
+/// Longest time for a runner to end once all is answered and it was asked to.
 const CLOSE_GRACE: Duration = Duration::from_secs(30);
-/// How long output may still come after the program has ended.
+/// Longest time for output after the program has ended.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 /// Output that is read at once, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -37,10 +37,10 @@ const NEVER: Duration = Duration::from_secs(365 * 86_400);
 /// Why the conversation is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The program ended by itself.
+    /// The program ended on its own.
     Exited(ExitStatus),
     /// All is answered, but the program does not end.
-    Lingers,
+    KeepsRunning,
     /// It took longer than the run may take.
     TooLong,
     /// Neither side said anything for too long.
@@ -61,7 +61,7 @@ pub(crate) struct RunMonitor<'a> {
     state: State,
 }
 
-/// How far the conversation is.
+/// The progress of the conversation.
 #[derive(Debug)]
 struct State {
     /// Messages handed over, the prompt included.
@@ -72,11 +72,11 @@ struct State {
     is_heard: bool,
     /// Whether the runner was asked to end.
     is_closed: bool,
-    /// How long it may take to.
+    /// Longest time for it to do so.
     close_grace: Duration,
-    last_word: Instant,
+    last_activity: Instant,
     /// Whether a follow-up could not be handed over and is tried again.
-    is_held_up: bool,
+    is_delayed: bool,
 }
 
 /// Reads more of a run's output, once there is room for what it becomes.
@@ -85,18 +85,18 @@ async fn read(
     buffer: &mut [u8],
     reporter: &Reporter,
 ) -> io::Result<usize> {
-    reporter.room().await;
+    reporter.capacity().await;
     output.read(buffer).await
 }
 
-/// How many records answer a message; a request has none of its own.
+/// The number of records that answer a message; a request has none of its own.
 fn answers_to(message: &HostMessage) -> usize {
     usize::from(matches!(message, HostMessage::Message { .. }))
 }
 
 /// Waits for requests, once there is room for the events that they are.
 async fn new_requests(requests: &mut Requests, reporter: &Reporter) {
-    reporter.room().await;
+    reporter.capacity().await;
     requests.changed().await;
 }
 
@@ -122,8 +122,8 @@ impl<'a> RunMonitor<'a> {
                 is_heard: true,
                 is_closed: false,
                 close_grace: CLOSE_GRACE,
-                last_word: Instant::now(),
-                is_held_up: false,
+                last_activity: Instant::now(),
+                is_delayed: false,
             },
         }
     }
@@ -152,7 +152,7 @@ impl<'a> RunMonitor<'a> {
                     if output_is_open {
                         self.drain(program).await;
                     }
-                    return status.map_or(End::Lingers, End::Exited);
+                    return status.map_or(End::KeepsRunning, End::Exited);
                 }
                 follow_up = follow_ups.recv(), if self.state.is_heard => {
                     self.take_follow_up(follow_up);
@@ -163,7 +163,7 @@ impl<'a> RunMonitor<'a> {
                     return End::Interrupted;
                 }
                 () = sleep_until(hard_limit) => return End::TooLong,
-                () = sleep_until(quiet_limit) => if let Some(end) = self.been_quiet() {
+                () = sleep_until(quiet_limit) => if let Some(end) = self.idle_too_long() {
                     return end;
                 },
             }
@@ -209,17 +209,17 @@ impl<'a> RunMonitor<'a> {
 
     fn take_requests(&mut self) {
         if self.requests.handle(&self.reporter) {
-            self.state.last_word = Instant::now();
+            self.state.last_activity = Instant::now();
         }
     }
 
     fn take_record(&mut self, mut record: RunRecord) {
-        self.state.last_word = Instant::now();
+        self.state.last_activity = Instant::now();
         self.tally.count(&record);
         if record.details.progress == Some(Progress::Started) {
             return;
         }
-        self.hand_out_files(&mut record);
+        self.export_files(&mut record);
         if record.status == RecordStatus::Success {
             // An id that comes with a failure may be the cause of it.
             self.store_session(record.new_session_id.as_deref());
@@ -231,7 +231,7 @@ impl<'a> RunMonitor<'a> {
         self.reporter.report(event);
     }
 
-    fn hand_out_files(&mut self, record: &mut RunRecord) {
+    fn export_files(&mut self, record: &mut RunRecord) {
         record.details.files = Vec::new();
         let is_progress = record.details.kind == Some(RecordKind::Progress);
         let Some(text) = record.result.as_mut().filter(|_| !is_progress) else {
@@ -264,7 +264,7 @@ impl<'a> RunMonitor<'a> {
             Some(RunControl::Prepare { file, message }) => self.prepare(&file, &message),
             Some(RunControl::HandOver { file }) => self.hand_over(&file),
             Some(RunControl::Answer { id, reply }) => {
-                self.state.last_word = Instant::now();
+                self.state.last_activity = Instant::now();
                 self.requests.answer(&id, reply, &self.reporter);
             }
             Some(RunControl::Snapshot(snapshot)) => {
@@ -280,9 +280,9 @@ impl<'a> RunMonitor<'a> {
     }
 
     fn send(&mut self, message: &HostMessage) {
-        self.state.last_word = Instant::now();
+        self.state.last_activity = Instant::now();
         if let HostMessage::Message { text, .. } = message
-            && self.requests.take_line(text, &self.reporter)
+            && self.requests.answer_with_line(text, &self.reporter)
         {
             return;
         }
@@ -299,29 +299,29 @@ impl<'a> RunMonitor<'a> {
     }
 
     fn prepare(&mut self, file: &str, message: &HostMessage) {
-        if !self.state.is_held_up {
-            self.state.last_word = Instant::now();
+        if !self.state.is_delayed {
+            self.state.last_activity = Instant::now();
         }
-        if let Err(error) = self.group.make_ready(file, message) {
-            self.hold_up(&error);
+        if let Err(error) = self.group.stage(file, message) {
+            self.delay(&error);
         }
     }
 
     fn hand_over(&mut self, file: &str) {
         match self.group.hand_over(file) {
             Ok(message) => {
-                self.state.last_word = Instant::now();
-                self.state.is_held_up = false;
+                self.state.last_activity = Instant::now();
+                self.state.is_delayed = false;
                 self.state.sent += answers_to(&message);
             }
-            Err(error) => self.hold_up(&error),
+            Err(error) => self.delay(&error),
         }
     }
 
-    /// What cannot be made ready or handed over stays with its sender, who tries
+    /// Warns that a follow-up is delayed. It stays with its sender, who tries
     /// again and again. That is told once, and no later try is a sign of life.
-    fn hold_up(&mut self, error: &io::Error) {
-        if !std::mem::replace(&mut self.state.is_held_up, true) {
+    fn delay(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.state.is_delayed, true) {
             self.reporter.warn(format!("a follow-up waits: {error}"));
         }
     }
@@ -343,7 +343,7 @@ impl<'a> RunMonitor<'a> {
         if std::mem::replace(&mut self.state.is_closed, true) {
             return;
         }
-        self.state.last_word = Instant::now();
+        self.state.last_activity = Instant::now();
         if let Err(error) = self.group.close(self.run) {
             // It does not know that it should, so there is no wait for it.
             self.state.close_grace = Duration::ZERO;
@@ -352,17 +352,17 @@ impl<'a> RunMonitor<'a> {
         }
     }
 
-    const fn is_waiting_for_the_end(&self) -> bool {
+    const fn waits_for_end(&self) -> bool {
         self.state.is_closed && self.tally.answers >= self.state.sent
     }
 
     fn quiet_limit(&self) -> Instant {
-        let limit = if self.is_waiting_for_the_end() {
+        let limit = if self.waits_for_end() {
             self.state.close_grace
         } else {
             self.settings.idle_timeout.unwrap_or(NEVER)
         };
-        let limit = self.state.last_word + limit;
+        let limit = self.state.last_activity + limit;
         // Who waits for a person is not idle; the question has its own limit.
         let question = self.requests.question_until();
         question.map_or(limit, |until| limit.max(until))
@@ -370,9 +370,9 @@ impl<'a> RunMonitor<'a> {
 
     /// Ends a conversation that has gone quiet after an answer in order, and
     /// one that never had an answer, or does not end, by force.
-    fn been_quiet(&mut self) -> Option<End> {
-        if self.is_waiting_for_the_end() {
-            return Some(End::Lingers);
+    fn idle_too_long(&mut self) -> Option<End> {
+        if self.waits_for_end() {
+            return Some(End::KeepsRunning);
         }
         if self.tally.answers >= self.state.sent && !self.state.is_closed {
             self.close();

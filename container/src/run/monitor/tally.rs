@@ -1,8 +1,8 @@
-//! How a conversation went.
+//! Counts of a conversation, from its records.
 
 use drawbridge_shared::protocol::{ErrorKind, Progress, RecordKind, RecordStatus, RunRecord};
 
-/// What the agent has said so far.
+/// Counts of the agent's records so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Records that answer a message, failures included.

@@ -43,14 +43,14 @@ async fn a_follow_up_that_is_held_up_is_told_once_until_one_gets_through() {
     for _ in 0..2 {
         fs::rename(group.folder(), &away).unwrap();
         monitor.take_follow_up(Some(prepare.clone()));
-        let last_word = monitor.state.last_word;
+        let last_activity = monitor.state.last_activity;
         monitor.take_follow_up(Some(prepare.clone()));
         monitor.take_follow_up(Some(hand_over.clone()));
-        assert_eq!(monitor.state.last_word, last_word);
+        assert_eq!(monitor.state.last_activity, last_activity);
         fs::rename(&away, group.folder()).unwrap();
         monitor.take_follow_up(Some(prepare.clone()));
         monitor.take_follow_up(Some(hand_over.clone()));
-        assert!(monitor.state.last_word > last_word);
+        assert!(monitor.state.last_activity > last_activity);
     }
     assert_eq!(monitor.state.sent, 3);
     drop(monitor);

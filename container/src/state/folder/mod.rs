@@ -1,7 +1,7 @@
 //! Folders that an agent can write to, used from outside its container.
 //!
 //! The agent may put a symlink, a pipe, a device or a flood where a file is
-//! expected, and may do so between a look and a deed. So a folder is held open,
+//! expected, and may do so between the time of check and the time of use. So a folder is held open,
 //! every step goes from one open folder to a name in it, no step follows a
 //! symlink, and a file is judged by the handle it is read through. That is what
 //! `openat2` does with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, on every
@@ -20,12 +20,12 @@ use rustix::io::Errno;
 
 use crate::spec::User;
 
-/// How a folder on the way is opened.
+/// Flags for opening a folder on the way.
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// How a file is opened: a pipe must not make us wait for its writer, nor a
+/// Flags for opening a file: a pipe must not make us wait for its writer, nor a
 /// terminal become ours.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
@@ -209,7 +209,7 @@ fn temporary_name() -> io::Result<String> {
     Ok(format!(".{}.tmp", hex(&bytes)))
 }
 
-/// What is wrong with a name, for the agent and for a person.
+/// The error of a name, in words for the agent and for a person.
 fn describe(error: Errno) -> String {
     match error {
         Errno::NOENT => "there is no such file".to_owned(),

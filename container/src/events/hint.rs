@@ -1,9 +1,9 @@
-//! What a person can do about a failure of the agent, by its kind.
+//! Hints for a person about a failure of the agent, by its kind.
 
 use drawbridge_shared::protocol::{AgentKind, ErrorKind, RecordDetails};
 
 /// The hint below a failure; `None` where its own words are all there is to say.
-pub(super) fn way_out(details: &RecordDetails) -> Option<String> {
+pub(super) fn hint_for(details: &RecordDetails) -> Option<String> {
     let agent = details.agent;
     let hint = match details.error_kind? {
         ErrorKind::Auth => {
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn hint(agent: AgentKind, kind: ErrorKind) -> Option<String> {
-        way_out(&RecordDetails {
+        hint_for(&RecordDetails {
             agent: Some(agent),
             error_kind: Some(kind),
             ..RecordDetails::default()
@@ -73,6 +73,6 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_of_failure_has_no_way_out() {
-        assert_eq!(way_out(&RecordDetails::default()), None);
+        assert_eq!(hint_for(&RecordDetails::default()), None);
     }
 }
