@@ -16,7 +16,7 @@ pub(super) fn hint_for(details: &RecordDetails) -> Option<String> {
         }
         ErrorKind::RateLimit | ErrorKind::Overload => {
             "run it again later, or hand such work to \
-             `drawbridge serve --retry-agent-failures`, which repeats it by itself"
+             `drawbridge serve --retry-agent-failures`, which repeats it automatically"
         }
         ErrorKind::Budget => "ask for less at a time, or go on in a next run of the same --group",
         ErrorKind::Context => "begin a new conversation: with another --group, or without one",

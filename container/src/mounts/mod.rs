@@ -282,7 +282,7 @@ fn target(place: &Place, source: &Path) -> Result<PathBuf, String> {
             let name = source.file_name().and_then(|name| name.to_str());
             let name = name.filter(|name| is_name(name));
             let name =
-                name.ok_or_else(|| format!("its own name is none for a mount: {NAME_RULE}"))?;
+                name.ok_or_else(|| format!("its own name is not valid for a mount: {NAME_RULE}"))?;
             Ok(Path::new(EXTRA).join(name))
         }
         Place::SamePath => {

@@ -79,7 +79,7 @@ impl RunMounts {
         shown.collect()
     }
 
-    /// Folders that the runner does not find by itself.
+    /// Folders that the runner does not find on its own.
     pub(super) fn extra_folders(&self, runtime: &Runtime) -> Vec<PathBuf> {
         let folders = self.checked.iter().filter(|mount| mount.is_folder);
         let places = folders.map(|mount| place_of(mount, runtime));
@@ -130,7 +130,7 @@ impl RunMounts {
             .chain(covers)
             .map(|(source, target, access)| Mount::new(source, target, access))
             .collect();
-        mounts.context(|| Error::usage("a mount, or a secret file in one, has a name of no use"))
+        mounts.context(|| Error::usage("the name of a mount, or of a secret file in one, cannot be passed to the container engine"))
     }
 
     /// Paths that the sandbox of an agent on this machine lets it write to or hides.

@@ -27,7 +27,7 @@ pub(crate) enum UserChoice {
     Ids(User),
 }
 
-/// Why nobody can be the agent.
+/// The reason why there is no user to run the agent as.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoUser {
     #[error("only root can run an agent as another user than itself")]

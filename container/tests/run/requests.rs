@@ -177,7 +177,10 @@ fn a_handler_answers_in_order_and_its_failure_is_a_refusal() {
         ended.err.contains("the request handler failed: it broke"),
         "{ended:?}"
     );
-    assert!(ended.err.contains("its answer is none"), "{ended:?}");
+    assert!(
+        ended.err.contains("its answer is not valid JSON"),
+        "{ended:?}"
+    );
     let requests = machine.read("handled");
     assert_eq!(requests.lines().count(), 4, "{requests}");
     let first: Value = serde_json::from_str(requests.lines().next().unwrap()).unwrap();

@@ -62,7 +62,8 @@ impl Handler {
         if !ended.status.success() {
             return Err(ended.stderr_summary());
         }
-        serde_json::from_str(&ended.stdout).map_err(|error| format!("its answer is none: {error}"))
+        serde_json::from_str(&ended.stdout)
+            .map_err(|error| format!("its answer is not valid JSON: {error}"))
     }
 }
 
