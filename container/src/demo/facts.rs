@@ -2,7 +2,7 @@
 
 use drawbridge_shared::env::ANTHROPIC_API_KEY;
 
-use super::script::LookAround;
+use super::script::Inspection;
 use crate::fake_api::Received;
 
 /// Observations of the demonstration.
@@ -11,7 +11,7 @@ pub(crate) struct Observed {
     /// The key that only the proxy knows.
     pub(crate) key: String,
     /// Findings of the agent's process in its own environment.
-    pub(crate) look_around: Option<LookAround>,
+    pub(crate) inspection: Option<Inspection>,
     /// Requests that the model API received.
     pub(crate) received: Vec<Received>,
     /// The agent's answers, in order.
@@ -43,7 +43,7 @@ impl Observed {
     }
 
     fn agent_had_a_token_and_no_key(&self) -> Claim {
-        let holds = self.look_around.as_ref().is_some_and(|seen| {
+        let holds = self.inspection.as_ref().is_some_and(|seen| {
             let is_clean = |(_, value): &(String, String)| !value.contains(&self.key);
             seen.variable(ANTHROPIC_API_KEY).is_some() && seen.variables.iter().all(is_clean)
         });
@@ -96,7 +96,7 @@ impl Observed {
 
     fn no_way_out(&self) -> Claim {
         let holds = self
-            .look_around
+            .inspection
             .as_ref()
             .is_some_and(|seen| seen.routes == "0");
         claim(
@@ -140,7 +140,7 @@ mod tests {
         ]);
         Observed {
             key: KEY.into(),
-            look_around: Some(LookAround {
+            inspection: Some(Inspection {
                 variables: vec![(ANTHROPIC_API_KEY.into(), "dbs_token".into())],
                 interfaces: "lo".into(),
                 routes: "0".into(),
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn each_claim_fails_when_its_fact_does_not_hold() {
         let mut key_inside = observed();
-        let seen = key_inside.look_around.as_mut().unwrap();
+        let seen = key_inside.inspection.as_mut().unwrap();
         seen.variables.push(("OTHER".into(), format!("x{KEY}")));
         assert!(broken(&key_inside)[0].contains("held a session token"));
 
@@ -185,12 +185,12 @@ mod tests {
         assert!(broken(&silent)[0].contains("follow-up"));
 
         let mut open = observed();
-        open.look_around.as_mut().unwrap().routes = "1".into();
+        open.inspection.as_mut().unwrap().routes = "1".into();
         assert!(broken(&open)[0].contains("only way out"));
 
         let mut nothing = observed();
         nothing.received.clear();
-        nothing.look_around = None;
+        nothing.inspection = None;
         assert_eq!(broken(&nothing).len(), 5);
     }
 

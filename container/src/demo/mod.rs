@@ -28,7 +28,7 @@ use crate::state::State;
 use crate::terminal::colour::Paint;
 use crate::terminal::output::data_line;
 use facts::{Observed, mask};
-use script::LookAround;
+use script::Inspection;
 
 /// Obviously not a key, and the only one here: the caller's is never read.
 const FAKE_KEY: &str = "sk-ant-fake-CANARY-0123456789";
@@ -79,7 +79,7 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
     story.show_upstream(&received);
     let observed = Observed {
         key: FAKE_KEY.to_owned(),
-        look_around: LookAround::find(&received),
+        inspection: Inspection::find(&received),
         received,
         answers,
         is_sealed: place.is_sealed,
@@ -212,7 +212,7 @@ impl Story {
                     result: Some(text), ..
                 }) => {
                     if answers.is_empty() {
-                        self.show_look_around(fake_api);
+                        self.show_inspection(fake_api);
                     }
                     self.line("agent", &text);
                     answers.push(text);
@@ -252,8 +252,8 @@ impl Story {
         answers
     }
 
-    fn show_look_around(self, fake_api: &FakeApi) {
-        let Some(seen) = LookAround::find(&fake_api.received()) else {
+    fn show_inspection(self, fake_api: &FakeApi) {
+        let Some(seen) = Inspection::find(&fake_api.received()) else {
             return;
         };
         self.line("agent", "uses its tool to look at its own environment:");

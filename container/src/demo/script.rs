@@ -12,7 +12,7 @@ pub(crate) const FOLLOW_UP: &str = "So what happens if somebody steals what you 
 
 /// Shows what an agent's process holds and reaches: its variables, its network
 /// interfaces, and how many routes lead out.
-const LOOK_AROUND: &str = "env | grep -E '^(ANTHROPIC|CLAUDE)_' | sort; \
+const INSPECT: &str = "env | grep -E '^(ANTHROPIC|CLAUDE)_' | sort; \
     echo INTERFACES=$(ls /sys/class/net); \
     echo ROUTES=$(tail -n +2 /proc/net/route | wc -l)";
 
@@ -27,13 +27,13 @@ pub(crate) fn reply(request: &Value) -> Reply {
     } else if last_text(request).is_some_and(|text| text.contains(FOLLOW_UP)) {
         Reply::Say(SECOND_ANSWER.to_owned())
     } else {
-        Reply::Bash(LOOK_AROUND.to_owned())
+        Reply::Bash(INSPECT.to_owned())
     }
 }
 
 /// The report of the agent's process about itself, as the model received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LookAround {
+pub(crate) struct Inspection {
     /// Variables that lead to the model, by name.
     pub(crate) variables: Vec<(String, String)>,
     /// Names of the network interfaces.
@@ -42,7 +42,7 @@ pub(crate) struct LookAround {
     pub(crate) routes: String,
 }
 
-impl LookAround {
+impl Inspection {
     /// Finds the tool's output in the requests.
     pub(crate) fn find(received: &[Received]) -> Option<Self> {
         let output = received
@@ -119,7 +119,7 @@ mod tests {
             credentials: vec![],
             body,
         });
-        let found = LookAround::find(&received).unwrap();
+        let found = Inspection::find(&received).unwrap();
         assert_eq!(found.variable("A"), Some("1"));
         assert_eq!(
             (found.interfaces.as_str(), found.routes.as_str()),

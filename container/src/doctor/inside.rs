@@ -33,7 +33,7 @@ pub(crate) fn judge_host(report: &Report, settings: &RunSettings) -> Vec<Check> 
     let mut checks = vec![version(report), variables(report)];
     let kept = |name: &&String| name.starts_with("dial ") || name.starts_with("write ");
     for name in report.attempts.keys().filter(kept) {
-        checks.push(way_out(name, &report.attempts[name], is_promised));
+        checks.push(egress(name, &report.attempts[name], is_promised));
     }
     checks
 }
@@ -188,12 +188,12 @@ fn network(report: &Report, wanted: NetworkChoice, peer: Option<&str>) -> Vec<Ch
         // what a bridge is for.
         let is_network = !is_peer && name != "raw-socket" && !name.starts_with("write ");
         let must_be_blocked = is_sealed || !is_network;
-        way_out(name, attempt, must_be_blocked)
+        egress(name, attempt, must_be_blocked)
     });
     std::iter::once(interfaces).chain(attempts).collect()
 }
 
-fn way_out(name: &str, attempt: &Attempt, must_be_blocked: bool) -> Check {
+fn egress(name: &str, attempt: &Attempt, must_be_blocked: bool) -> Check {
     let name = match name {
         "dns" => "DNS",
         "icmp" => "ICMP",

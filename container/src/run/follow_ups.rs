@@ -47,7 +47,7 @@ impl Source {
             // The sender is dropped, so the channel is at its end.
             Self::None => return receiver,
             Self::Given(receiver) => return receiver,
-            Self::Terminal => typed,
+            Self::Terminal => message_line,
             Self::Ndjson => ndjson,
         };
         tokio::spawn(read_lines(parse, sender));
@@ -77,7 +77,7 @@ async fn read_lines(parse: fn(String) -> Option<RunControl>, sender: mpsc::Sende
     let _ = sender.send(RunControl::Close).await;
 }
 
-fn typed(line: String) -> Option<RunControl> {
+fn message_line(line: String) -> Option<RunControl> {
     let is_blank = line.trim().is_empty();
     (!is_blank).then_some(RunControl::Message(HostMessage::text(line)))
 }

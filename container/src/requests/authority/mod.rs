@@ -90,11 +90,11 @@ impl Caller<'_> {
         }
     }
 
-    fn must_be_main(&self, deed: &str) -> Result<(), String> {
+    fn must_be_main(&self, action: &str) -> Result<(), String> {
         if self.is_main {
             Ok(())
         } else {
-            Err(format!("only the main group can {deed}"))
+            Err(format!("only the main group can {action}"))
         }
     }
 

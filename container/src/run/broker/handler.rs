@@ -81,7 +81,7 @@ pub(super) struct Handlers {
 
 impl Handlers {
     /// The number of further requests that may come.
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         MAX_WAITING.saturating_sub(self.others.len() + self.ended.len())
     }
 
@@ -157,7 +157,7 @@ mod tests {
             };
             tasks.spawn(async { panic!("a broken task") });
             handlers.next().await;
-            assert_eq!(handlers.room(), MAX_WAITING, "{is_question}");
+            assert_eq!(handlers.capacity(), MAX_WAITING, "{is_question}");
             assert!(handlers.questions.is_empty() && handlers.others.is_empty());
             assert!(handlers.take_ended().is_empty());
         }

@@ -137,7 +137,7 @@ impl Requests {
     /// Waits until there is something to handle. What nobody has room for is left
     /// where it is.
     pub(crate) async fn changed(&mut self) {
-        let has_room = self.handlers.room() > 0;
+        let has_room = self.handlers.capacity() > 0;
         tokio::select! {
             () = self.inbox.changed(), if has_room => {}
             () = self.handlers.next() => {}
@@ -155,7 +155,7 @@ impl Requests {
     pub(crate) fn handle(&mut self, reporter: &Reporter) -> bool {
         // What is answered first makes room for more.
         let has_replied = self.reply_to_handled(reporter);
-        let taken = self.inbox.take(self.handlers.room());
+        let taken = self.inbox.take(self.handlers.capacity());
         let taken = taken.unwrap_or_else(|error| {
             reporter.warn(format!("requests of the agent cannot be read: {error}"));
             Vec::new()
