@@ -30,7 +30,7 @@ use crate::base::executor::LocalExecutor;
 /// Most requests that share an HTTP/2 connection; servers commonly allow 100.
 const MAX_STREAMS: u32 = 100;
 
-/// How often a silent HTTP/2 upstream is asked whether it is there, so that a
+/// Pause between two pings of a silent HTTP/2 upstream, so that a
 /// half-open connection is found and left.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -90,8 +90,21 @@ pub(crate) struct Lease {
 #[derive(Debug)]
 enum Connection {
     Exclusive(Exclusive),
-    Shared(Shared),
-    GivenBack,
+    Shared {
+        connection: Shared,
+        _slot: StreamSlot,
+    },
+}
+
+/// One of the streams of an HTTP/2 connection, counted until this is dropped.
+/// The stream is reset by the request or the body that is dropped.
+#[derive(Debug)]
+struct StreamSlot(Rc<Cell<u32>>);
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 /// Why a request got no answer.
@@ -123,8 +136,8 @@ impl Pool {
     /// A connection that can take a request: a shared one, the one used last,
     /// or a new one.
     pub(crate) async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectError> {
-        if let Some(shared) = self.shared_with_room() {
-            return Ok(self.lend(Connection::Shared(shared), true));
+        if let Some(shared) = self.shared_with_capacity() {
+            return Ok(self.lend(shared.stream(), true));
         }
         if let Some(connection) = self.pop() {
             return Ok(self.lend(Connection::Exclusive(connection), true));
@@ -132,7 +145,7 @@ impl Pool {
         let (io, protocol) = self.connector.connect(&self.upstream).await?;
         let connection = match protocol {
             Protocol::Http1 => Connection::Exclusive(exclusive(io).await?),
-            Protocol::Http2 => Connection::Shared(self.share(io).await?),
+            Protocol::Http2 => self.share(io).await?.stream(),
         };
         Ok(self.lend(connection, false))
     }
@@ -146,9 +159,6 @@ impl Pool {
     }
 
     fn lend(self: &Rc<Self>, connection: Connection, is_reused: bool) -> Lease {
-        if let Connection::Shared(shared) = &connection {
-            shared.streams.set(shared.streams.get() + 1);
-        }
         Lease {
             connection,
             pool: Rc::clone(self),
@@ -156,14 +166,14 @@ impl Pool {
         }
     }
 
-    fn shared_with_room(&self) -> Option<Shared> {
+    fn shared_with_capacity(&self) -> Option<Shared> {
         let mut shared = self.shared.borrow_mut();
         if shared.is_empty() {
             return None;
         }
         shared.retain(|connection| !connection.sender.is_closed());
-        let has_room = |connection: &&Shared| connection.streams.get() < MAX_STREAMS;
-        shared.iter().find(has_room).cloned()
+        let has_capacity = |connection: &&Shared| connection.streams.get() < MAX_STREAMS;
+        shared.iter().find(has_capacity).cloned()
     }
 
     async fn share(&self, io: UpstreamStream) -> Result<Shared, ConnectError> {
@@ -217,6 +227,17 @@ impl Pool {
     }
 }
 
+impl Shared {
+    /// The connection, for one request more.
+    fn stream(self) -> Connection {
+        self.streams.set(self.streams.get() + 1);
+        Connection::Shared {
+            _slot: StreamSlot(Rc::clone(&self.streams)),
+            connection: self,
+        }
+    }
+}
+
 async fn exclusive(io: UpstreamStream) -> Result<Exclusive, ConnectError> {
     let (sender, driver) = http1::Builder::new()
         .max_header_size(MAX_ANSWER_HEAD_BYTES)
@@ -244,11 +265,10 @@ impl Lease {
                 let mut sending = pin!(sender.try_send_request(request));
                 poll_fn(|cx| driver.drive(cx, |cx| sending.as_mut().poll(cx))).await
             }
-            Connection::Shared(connection) => {
+            Connection::Shared { connection, .. } => {
                 let request = for_http2(request, &connection.authority);
                 connection.sender.try_send_request(request).await
             }
-            Connection::GivenBack => unreachable!("giving a lease back consumes it"),
         };
         sent.map_err(|mut error| match error.take_message() {
             Some(request) => SendError::Unsent(Box::new(for_http1(request)), error.into_error()),
@@ -264,7 +284,7 @@ impl Lease {
     ) -> Poll<T> {
         match &mut self.connection {
             Connection::Exclusive(connection) => connection.driver.drive(cx, poll),
-            Connection::Shared(_) | Connection::GivenBack => poll(cx),
+            Connection::Shared { .. } => poll(cx),
         }
     }
 
@@ -277,12 +297,9 @@ impl Lease {
     }
 
     /// Puts the connection back for the next request.
-    pub(crate) fn give_back(mut self) {
-        let connection = std::mem::replace(&mut self.connection, Connection::GivenBack);
-        match connection {
-            Connection::Exclusive(connection) => self.pool.keep(connection),
-            Connection::Shared(shared) => shared.streams.set(shared.streams.get() - 1),
-            Connection::GivenBack => {}
+    pub(crate) fn give_back(self) {
+        if let Connection::Exclusive(connection) = self.connection {
+            self.pool.keep(connection);
         }
     }
 }
@@ -297,16 +314,7 @@ impl Pool {
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // The stream is reset by the request or the body that is dropped.
-        if let Connection::Shared(shared) = &self.connection {
-            shared.streams.set(shared.streams.get() - 1);
-        }
-    }
-}
-
-/// The same request for HTTP/2, where scheme and authority are part of the
+/// The request as HTTP/2 has it, where scheme and authority are part of the
 /// target and `Host` is not sent.
 fn for_http2(mut request: Request<RequestBody>, authority: &Authority) -> Request<RequestBody> {
     request.headers_mut().remove(HOST);
@@ -322,7 +330,7 @@ fn for_http2(mut request: Request<RequestBody>, authority: &Authority) -> Reques
     request
 }
 
-/// The same request for HTTP/1, as it was before it was offered to HTTP/2.
+/// The request as HTTP/1 has it, as it was before it was offered to HTTP/2.
 fn for_http1(mut request: Request<RequestBody>) -> Request<RequestBody> {
     let Some(authority) = request.uri().authority() else {
         return request;
