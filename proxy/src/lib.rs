@@ -34,7 +34,7 @@ pub use server::{ListenError, ListenerGuard};
 pub use upstream::tls::TlsError;
 pub use upstream::{InvalidUpstream, OutgoingProxy, Upstream};
 
-/// What benches, fuzz targets and tests need of the inside.
+/// Internals that benches, fuzz targets and tests need.
 #[doc(hidden)]
 pub mod testing {
     pub use crate::observe::audit::{Anchor, Hash, InvalidAnchor, Report, VerifyError, verify};

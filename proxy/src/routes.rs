@@ -118,7 +118,7 @@ impl RouteTable {
         Some(self.routes.first()?.selected(path))
     }
 
-    /// How errors about a path are told.
+    /// The form of errors about a path.
     pub(crate) fn errors_for(&self, path: &str) -> ErrorStyle {
         let selected = self.select(path);
         selected.map_or_else(ErrorStyle::default, |Selected { route, .. }| ErrorStyle {
@@ -229,7 +229,7 @@ impl Route {
         credential.current().await.map_err(|error| refusal(&error))
     }
 
-    /// Tells the credential's source that the upstream did not accept it.
+    /// Reports to the credential's source that the upstream did not accept it.
     pub(crate) fn refused(&self, secret: &Secret) {
         if let Ok(credential) = &self.credential {
             credential.refused(secret);

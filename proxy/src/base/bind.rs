@@ -37,7 +37,7 @@ pub struct Interface {
     pub address: IpAddr,
 }
 
-/// What the bind rule decides on.
+/// The facts that the bind rule decides on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
     /// The operating system.

@@ -1,4 +1,4 @@
-//! What is removed from a request before anything is injected into it.
+//! Headers and parameters that are removed from a request before injection.
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
@@ -79,7 +79,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes the headers of which this holds. Few are there, so to compare names
-/// is faster than to look each possible one up.
+/// is faster than to search for each possible one.
 fn remove_all(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
     let present: Vec<_> = headers
         .keys()

@@ -14,7 +14,7 @@ pub struct Network {
     bits: u8,
 }
 
-/// Text that is no network.
+/// Text that is not a valid network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an address or a network such as 172.18.0.0/16")]
 pub struct InvalidNetwork(String);

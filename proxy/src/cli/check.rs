@@ -9,7 +9,7 @@ use crate::credential::Credentials;
 use crate::upstream::connect::Connector;
 use crate::upstream::tls;
 
-/// Checks configuration and credentials, and tells of each route.
+/// Checks configuration and credentials, and reports on each route.
 pub(super) fn check(args: &ConfigArgs) -> Result<Exit, Failure> {
     let config = resolve(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

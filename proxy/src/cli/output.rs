@@ -1,4 +1,4 @@
-//! What the program prints: answers on standard output, failures on standard
+//! The output of the program: answers on standard output, failures on standard
 //! error.
 
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! `credential-proxy` without a command: listen, serve, end in order.
+//! `credential-proxy` without a command: listen, serve, end cleanly.
 
 use std::net::SocketAddr;
 

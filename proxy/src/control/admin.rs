@@ -25,7 +25,7 @@ use super::{Shared, session};
 use crate::observe::metrics;
 use crate::server::{ACCEPT_PAUSE, Acceptor, Socket};
 
-/// How much of the surface a listener serves.
+/// The part of the surface that a listener serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Everything.

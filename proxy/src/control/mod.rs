@@ -1,4 +1,4 @@
-//! The thread beside the workers: it keeps credentials up to date, takes new
+//! The thread next to the workers: it keeps credentials up to date, takes new
 //! configurations, and serves the admin surface.
 
 mod admin;
@@ -28,7 +28,7 @@ use crate::upstream::connect::Connector;
 /// Reads the configuration anew.
 pub type Reloader = Box<dyn Fn() -> Result<ProxyConfig, String> + Send + Sync>;
 
-/// What the admin surface and the handle share.
+/// State that the admin surface and the handle share.
 pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) telemetry: Telemetry,

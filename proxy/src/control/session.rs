@@ -20,7 +20,7 @@ use crate::session::{Session, SessionLimits, SessionSpec, Transport};
 /// Longest life of a session, in seconds: a year.
 const MAX_LIFETIME: u64 = 366 * 86_400;
 
-/// What to issue: the body of `POST /sessions`.
+/// A session to issue: the body of `POST /sessions`.
 #[derive(Debug, Default, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IssueRequest {

@@ -1,4 +1,4 @@
-//! The running proxy: worker threads, the listeners they share, and the end.
+//! The running proxy: worker threads, the listeners they share, and the shutdown.
 //!
 //! Each worker is a thread with an event loop, routes and idle upstream
 //! connections of its own, so a request never changes threads and takes no lock
@@ -28,7 +28,7 @@ use crate::server::{self, Command, ListenError, ListenerGuard, Quota, Setup, Soc
 use crate::session::{ListenerId, Sessions};
 use crate::upstream::tls::{self, TlsError};
 
-/// How long the last audit records may take to be written.
+/// Longest time to write the last audit records.
 const AUDIT_CLOSE: Duration = Duration::from_secs(5);
 
 /// Why the proxy did not start.
@@ -57,10 +57,10 @@ impl StartError {
     }
 }
 
-/// How a shutdown ended.
+/// The end of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainOutcome {
-    /// All connections ended by themselves.
+    /// All connections ended on their own.
     Drained,
     /// So many connections were still open at the deadline, and were cut.
     Cut(usize),

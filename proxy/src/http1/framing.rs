@@ -1,8 +1,8 @@
-//! What single lines of a message say about where it ends.
+//! Header and request lines that decide where a message ends.
 
 use super::{MAX_HEADERS, Violation};
 
-/// What the head so far says about the message's borders.
+/// The message's borders, as far as the head has defined them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Framing {
     pub(super) is_http_10: bool,
@@ -73,7 +73,7 @@ fn trim_spaces(value: &[u8]) -> &[u8] {
     &value[..value.len() - end]
 }
 
-/// What a request line says.
+/// The parts of a request line.
 pub(super) struct RequestLine {
     pub(super) is_http_10: bool,
     pub(super) is_get: bool,

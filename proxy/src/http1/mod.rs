@@ -59,7 +59,7 @@ pub(crate) enum Violation {
 }
 
 impl Violation {
-    /// What is wrong, as the client and the log may read it.
+    /// The violation, as the client and the log may read it.
     pub(crate) const fn reason(self) -> &'static str {
         match self {
             Self::LineEnd => "a line does not end with CR LF",

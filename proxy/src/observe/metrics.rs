@@ -308,7 +308,7 @@ impl RouteMetrics {
     }
 }
 
-/// What is counted when a request ends.
+/// The figures of a request that ended.
 pub(crate) struct End {
     pub(crate) outcome: Outcome,
     pub(crate) status: Option<StatusCode>,

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The log target of completion lines, to turn them off or on by name.
 pub(super) const REQUEST_TARGET: &str = "drawbridge::request";
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
@@ -33,7 +33,7 @@ impl Outcome {
     }
 }
 
-/// A request that has ended, as the log and the audit file tell it.
+/// A request that has ended, as in the log and the audit file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Record {
     /// Its route's name; `-` when it reached none.
@@ -57,7 +57,7 @@ pub(crate) struct Record {
     pub first_byte_ms: Option<f64>,
     /// Milliseconds until the end.
     pub duration_ms: f64,
-    /// How it ended.
+    /// Its end.
     pub outcome: Outcome,
     /// Why, when it failed or was refused.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,7 +21,7 @@ use crate::usage::Usage;
 /// Longest path that is kept whole.
 const MAX_PATH_BYTES: usize = 1024;
 
-/// How the log is written to standard error.
+/// The form of the log on standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// Lines for people.
@@ -118,7 +118,7 @@ impl ByteCount {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// How many there were.
+    /// The number of bytes.
     #[must_use]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -179,7 +179,7 @@ impl Completion {
         self.bytes_out = self.bytes_out.saturating_add(bytes as u64);
     }
 
-    /// What the answer says it cost.
+    /// The tokens that the answer reports.
     pub(crate) const fn usage(&mut self, usage: Option<Usage>) {
         self.usage = usage;
     }

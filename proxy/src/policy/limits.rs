@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::Deserialize;
 
-/// How clients prove that they may use the proxy.
+/// The proof that clients give that they may use the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientAuth {
@@ -18,7 +18,7 @@ pub enum ClientAuth {
     Placeholder,
 }
 
-/// How a secret is put into a request.
+/// The place of a secret in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Injection {
     /// As the value of a header of its own.

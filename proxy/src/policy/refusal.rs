@@ -10,7 +10,7 @@ use http::StatusCode;
 use super::ErrorShape;
 use crate::base::path::AmbiguousTarget;
 
-/// How errors are told to a route's clients.
+/// The form in which a route's clients get errors.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ErrorStyle {
     pub(crate) shape: ErrorShape,
@@ -18,7 +18,7 @@ pub(crate) struct ErrorStyle {
     pub(crate) asks_for_basic: bool,
 }
 
-/// Whose fault a refusal is; it decides the log level.
+/// The side at fault for a refusal; it decides the log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The client sent what is not allowed or not valid.
@@ -145,7 +145,7 @@ impl Refusal {
         }
     }
 
-    /// What the log keeps beyond the message that the container reads.
+    /// The part of the log entry that the container does not read.
     pub(crate) fn detail(&self) -> Option<&str> {
         match self {
             Self::NoCredential { detail, .. }

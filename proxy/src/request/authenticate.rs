@@ -1,4 +1,4 @@
-//! Who sends a request: the session that its token opens.
+//! Authentication: the session that the token of a request opens.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(crate) fn authenticate(
     }
 }
 
-/// What the client presents, in every place a token is accepted in: the places
+/// The credentials that the client presents, in every place a token is accepted in: the places
 /// where its agents and SDKs put a key.
 pub(crate) fn presented_credentials(headers: &HeaderMap, query: Option<&str>) -> Vec<Vec<u8>> {
     let keys = ["x-api-key", "x-goog-api-key"].into_iter();

@@ -1,4 +1,4 @@
-//! What a request is served with.
+//! The context that a request is served in.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::session::{Origin, Sessions};
 use crate::upstream::connect::Connector;
 use crate::upstream::{OutgoingProxy, Pool};
 
-/// What the requests of all workers share.
+/// The settings that the requests of all workers share.
 #[derive(Clone)]
 pub(crate) struct RequestSetup {
     pub(crate) tls: Arc<rustls::ClientConfig>,
@@ -27,7 +27,7 @@ pub(crate) struct RequestSetup {
     pub(crate) limits: Limits,
 }
 
-/// What the requests of one worker share.
+/// Everything that the requests of one worker share.
 pub(crate) struct RequestContext {
     setup: RequestSetup,
     routing: RefCell<Rc<Routing>>,
@@ -111,11 +111,11 @@ impl Routing {
     }
 }
 
-/// Whom a connection's requests come from.
+/// The client at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(super) origin: Origin,
-    /// How its requests for upgrades are decided.
+    /// Decisions about its requests for upgrades.
     pub(crate) upgrade: UpgradeSwitch,
     /// Why its last head was refused, if it was.
     pub(crate) refusal: HeadRefusal,
@@ -131,8 +131,8 @@ impl Client {
     }
 }
 
-/// Why a connection's last head was refused, told by the one who reads it to the
-/// one who answers.
+/// Why a connection's last head was refused, passed from the task that reads it
+/// to the one that answers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HeadRefusal(Arc<OnceLock<Violation>>);
 
@@ -157,8 +157,8 @@ impl HeadRefusal {
 /// Method of the request that stands for a head that was refused.
 pub(crate) const REFUSED_METHOD: &str = "-";
 
-/// What became of a request for an upgrade, told by the one who answers it to
-/// the one who reads what follows.
+/// The decision about a request for an upgrade, passed from the task that answers
+/// it to the one that reads what follows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UpgradeSwitch(Arc<AtomicU8>);
 

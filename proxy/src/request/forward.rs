@@ -43,7 +43,7 @@ pub(crate) async fn forward(
     }
 }
 
-/// How a request is sent.
+/// The way in which a request is sent.
 pub(crate) struct Outgoing<'a> {
     pub(crate) pool: &'a Rc<Pool>,
     pub(crate) metrics: &'a RouteMetrics,
@@ -103,7 +103,7 @@ async fn head_in_time<T>(
     }
 }
 
-/// Whose fault it is that no answer came.
+/// The refusal for a request that got no answer.
 fn failed(error: &hyper::Error, upload: &Upload) -> Refusal {
     let detail = chain(error);
     if let Some(cap) = upload.exceeded() {

@@ -120,7 +120,7 @@ async fn answer(
     let secret = route.secret().await?;
 
     let path_start = head.uri.path().len() - path.len();
-    // What is said over another protocol could not be charged to a budget.
+    // Tokens that are used over another protocol could not be charged to a budget.
     let is_counted = admission.as_ref().is_some_and(Admission::counts_tokens);
     let protocol = upgrade::requested(&head).filter(|_| !is_counted);
     check_early_bytes(client, protocol.as_ref())?;
@@ -286,7 +286,7 @@ impl Forwarded {
     }
 }
 
-/// Logs what the completion line does not tell: the cause.
+/// Logs the cause, which the completion line leaves out.
 fn log(refusal: &Refusal) {
     let Some(detail) = refusal.detail() else {
         return;

@@ -20,7 +20,7 @@ use crate::session::limit::Admission;
 use crate::upstream::{Lease, UploadGuard};
 use crate::usage::UsageMeter;
 
-/// What ended a response body early.
+/// The reason why a response body ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResponseBodyError {
     #[error("reading the body failed")]
@@ -41,17 +41,17 @@ enum Kind {
     Streaming(Box<Streaming>),
 }
 
-/// What an answer in flight keeps until its end.
+/// Everything that an answer in flight keeps until its end.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// The connection, until the body has ended in order. Dropped before that,
+    /// The connection, until the body has ended cleanly. Dropped before that,
     /// it is closed, and the upstream learns that nobody is listening.
     lease: Lease,
     /// The request's body, which ends with its answer.
     upload: UploadGuard,
     /// The session's request, in flight as long as its answer.
     admission: Option<Admission>,
-    /// The same for the route.
+    /// The route's request in flight.
     _slot: RouteSlot,
     /// Reads what the answer cost.
     meter: Option<UsageMeter>,
@@ -66,7 +66,7 @@ struct Streaming {
     exchange: Option<Exchange>,
     /// Head or data that the connection has taken and may not have sent yet.
     has_unsent: bool,
-    /// Why there is no more to come, told once the client has what came before.
+    /// The error that ends the body, reported once the client has what came before.
     broken: Option<hyper::Error>,
 }
 

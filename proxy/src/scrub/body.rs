@@ -19,7 +19,7 @@ pub(crate) struct ScrubbedBody<B> {
     scrubber: Scrubber,
     /// `inner` ended or failed.
     is_ended: bool,
-    /// What follows the held bytes.
+    /// The frame that follows the held bytes.
     trailers: Option<HeaderMap>,
 }
 

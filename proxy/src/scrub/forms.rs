@@ -53,7 +53,7 @@ fn base64_forms(secret: &[u8]) -> impl Iterator<Item = Form> + '_ {
 }
 
 fn percent_forms(secret: &[u8]) -> impl Iterator<Item = Form> + '_ {
-    /// What a writer of URLs leaves as it is, besides letters and digits.
+    /// Bytes that a writer of URLs leaves as they are, besides letters and digits.
     const KEPT: [&[u8]; 5] = [
         b"-_.~",                 // RFC 3986, unreserved
         b"-_.~!'()*",            // encodeURIComponent
@@ -76,7 +76,7 @@ fn percent_forms(secret: &[u8]) -> impl Iterator<Item = Form> + '_ {
 }
 
 fn json_forms(secret: &[u8]) -> impl Iterator<Item = Form> + '_ {
-    /// What a writer of JSON escapes, besides what it must.
+    /// Bytes that a writer of JSON escapes, besides those that it must.
     const ALSO: [&[u8]; 4] = [
         b"",
         b"<>&",       // Go

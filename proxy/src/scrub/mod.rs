@@ -38,7 +38,7 @@ pub use pattern::{Patterns, PatternsError};
 
 use bytes::Bytes;
 
-/// What stands in the place of each hidden byte.
+/// The byte in the place of each masked byte.
 pub const MASK: u8 = b'*';
 
 /// Masks the secrets in one stream of bytes that comes in pieces of any size.
@@ -154,7 +154,7 @@ impl Scrubber {
         shown
     }
 
-    /// How many bytes came in that have not gone out.
+    /// The number of bytes that came in and have not gone out.
     #[must_use]
     pub const fn held(&self) -> usize {
         self.held.seen.len() - self.held.released
@@ -162,7 +162,7 @@ impl Scrubber {
 }
 
 impl Held {
-    /// What of it has not gone out.
+    /// The part of it that has not gone out.
     fn into_shown(mut self) -> Bytes {
         if self.released == 0 {
             return Bytes::from(self.shown);

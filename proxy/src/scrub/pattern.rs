@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{MASK, forms};
 
-/// How much of each pattern the fast search knows. Its tables cannot be zeroed,
+/// The length of each pattern that the fast search knows. Its tables cannot be zeroed,
 /// so they get no more of a secret than they need; six bytes are one byte
 /// escaped in JSON, which four could not tell from any other escape.
 const PREFIX_BYTES: usize = 6;
@@ -92,7 +92,7 @@ impl Patterns {
         self.shared.patterns.is_empty()
     }
 
-    /// How many first bytes of a pattern tell too little of it to matter.
+    /// The number of first bytes of a pattern that reveal too little of it to matter.
     pub(super) fn harmless(&self) -> usize {
         self.shared.shortest / 4
     }

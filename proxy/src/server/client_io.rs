@@ -15,7 +15,7 @@ use crate::request::{Client, HeadRefusal, UpgradeSwitch};
 
 /// A client's stream: its bytes are checked before anything else sees them, and
 /// neither a head that does not end nor a client that does not read its answer
-/// holds the connection for ever.
+/// holds the connection indefinitely.
 ///
 /// The HTTP library sees whole heads only. In the place of one that is refused
 /// it sees [`REFUSED_HEAD`], so that the refusal is answered in its turn, with a
@@ -29,7 +29,7 @@ pub(crate) struct ClientIo {
     refusal: HeadRefusal,
     /// The beginning of a head that has not ended.
     held: Vec<u8>,
-    /// What was checked and is to be read next.
+    /// Bytes that were checked and are to be read next.
     checked: Vec<u8>,
     head: Deadline,
     write: Deadline,
@@ -192,13 +192,13 @@ impl ClientIo {
         }
     }
 
-    /// Hands out what was checked.
+    /// Reads from what was checked.
     fn read_checked(&mut self, buf: &mut ReadBuf<'_>) {
         let count = self.checked.len().min(buf.remaining());
         buf.put_slice(&self.checked[..count]);
         self.checked.drain(..count);
         if self.checked.is_empty() {
-            // Thousands of connections wait; none keeps room that it needed once.
+            // Thousands of connections wait; none keeps a buffer that it needed once.
             self.checked = Vec::new();
         }
     }

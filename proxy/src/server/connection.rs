@@ -1,4 +1,4 @@
-//! Client connections: accepted, served, and ended in order.
+//! Client connections: accepted, served, and ended cleanly.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -34,7 +34,7 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// How often a silent HTTP/2 client is asked whether it is there.
+/// Pause between two pings of a silent HTTP/2 client.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 

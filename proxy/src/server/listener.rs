@@ -57,7 +57,7 @@ impl ListenError {
     }
 }
 
-/// Who may connect to a unix socket, as its mode.
+/// The processes that may connect to a unix socket, as its mode.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SocketKind {
     /// Everybody who reaches the file: each request carries a token.
@@ -122,7 +122,7 @@ impl Socket {
         }
     }
 
-    /// What keeps the socket open, and the socket to accept from.
+    /// The guard that keeps the socket open, and the socket to accept from.
     pub(crate) fn guard(self, id: ListenerId, open: watch::Sender<()>) -> (ListenerGuard, Self) {
         let (address, path) = match &self {
             Self::Tcp(listener) => (listener.local_addr().ok(), None),

@@ -1,4 +1,4 @@
-//! How many connections there may be, in all and from one client, so that one
+//! A bound on connections, in all and from one client, so that one
 //! container cannot keep the others out.
 
 use std::collections::HashMap;

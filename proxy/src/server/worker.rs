@@ -16,17 +16,17 @@ use crate::request::{RequestContext, RequestSetup};
 use crate::routes::RouteTable;
 use crate::session::{ListenerId, Origin};
 
-/// How often idle upstream connections are looked through.
+/// Pause between two searches for upstream connections that are idle for too long.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the proxy asks of a worker.
+/// A command to a worker.
 pub(crate) enum Command {
     Listen(Socket, ListenerId, watch::Receiver<()>),
     Reload(Arc<RouteTable>),
     Drain(Duration, oneshot::Sender<usize>),
 }
 
-/// What all workers start with.
+/// The settings that all workers start with.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) requests: RequestSetup,
@@ -77,8 +77,8 @@ pub(crate) fn start(
     Ok(commands)
 }
 
-/// Follows commands until it is told to end or the proxy is dropped. Returns
-/// how many connections were cut, and whom to tell.
+/// Follows commands until it is to end or the proxy is dropped. Returns
+/// how many connections were cut, and the channel that waits for that.
 async fn run(
     worker: Rc<Worker>,
     mut inbox: mpsc::UnboundedReceiver<Command>,
@@ -122,7 +122,7 @@ impl Worker {
         }
     }
 
-    /// What its requests are served with.
+    /// The context of its requests.
     pub(super) const fn requests(&self) -> &Rc<RequestContext> {
         &self.requests
     }

@@ -1,4 +1,4 @@
-//! What a session has used, counted against its limits.
+//! The use of a session, counted against its limits.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Session, SessionLimits};
 use crate::policy::Refusal;
 
-/// What a request is taken to cost as long as it has not told, of input and of
+/// The assumed cost of a request that has not reported it, of input and of
 /// output, unless one of its session has cost more. Agents let a model write
 /// about as much in one answer unless they are told otherwise.
 const EXPECTED_TOKENS: u64 = 32_000;
@@ -40,11 +40,11 @@ impl Tokens {
         limit.is_some_and(|limit| self.spent.load(Ordering::Relaxed) >= limit)
     }
 
-    /// Whether a budget has room beside what is in flight. What an answer will
-    /// cost is known at its end only, so without this, requests that begin
+    /// Whether a budget is enough for one more request than are in flight. The cost
+    /// of an answer is known at its end only, so without this, requests that begin
     /// together would each spend the whole rest. To one that is alone belongs
     /// whatever is left.
-    fn has_room(&self, limit: Option<u64>, in_flight: u32) -> bool {
+    fn has_capacity(&self, limit: Option<u64>, in_flight: u32) -> bool {
         let expected = self.largest.load(Ordering::Relaxed).max(EXPECTED_TOKENS);
         let reserved = expected.saturating_mul(u64::from(in_flight));
         let taken = self.spent.load(Ordering::Relaxed).saturating_add(reserved);
@@ -122,7 +122,7 @@ impl Admission {
         }
         let full = budgets
             .iter()
-            .find(|(_, used, limit)| !used.has_room(*limit, before));
+            .find(|(_, used, limit)| !used.has_capacity(*limit, before));
         if let Some((name, ..)) = full {
             return Err(Refusal::BudgetReserved(name));
         }
@@ -204,10 +204,10 @@ mod tests {
             .unwrap_err();
     }
 
-    /// How many requests that have not told their cost get in at once.
+    /// The number of requests without a reported cost that get in at once.
     fn admitted_at_once(tokens: &Tokens, limit: u64) -> usize {
         let limit = Some(limit);
-        let in_flight = (0..1000).take_while(|n| tokens.has_room(limit, *n));
+        let in_flight = (0..1000).take_while(|n| tokens.has_capacity(limit, *n));
         in_flight.count()
     }
 

@@ -23,7 +23,7 @@ pub(crate) mod limit;
 
 use limit::Usage;
 
-/// What every token starts with, so that a leaked one is recognised.
+/// The prefix of every token, so that a leaked one is recognised.
 pub const TOKEN_PREFIX: &str = "dbs_";
 
 const ID_DIGITS: usize = 16;
@@ -74,7 +74,7 @@ pub enum Transport {
     Source(Network),
 }
 
-/// What to issue a session for.
+/// The terms of a session.
 #[derive(Clone, Debug)]
 pub struct SessionSpec {
     /// The run that the session belongs to.
@@ -83,11 +83,11 @@ pub struct SessionSpec {
     pub routes: Option<BTreeSet<RouteName>>,
     /// Narrows what the routes allow; `None` leaves it to them.
     pub allow: Option<Vec<Rule>>,
-    /// How long the token is good for, unless it is revoked before.
+    /// Lifetime of the token, unless it is revoked before.
     pub lifetime: Duration,
     /// Where its requests may come from.
     pub transport: Transport,
-    /// How much it may use.
+    /// Bounds on its use.
     pub limits: SessionLimits,
 }
 
@@ -106,7 +106,7 @@ impl SessionSpec {
     }
 }
 
-/// How much a session may use. `None` is no limit, zero is nothing.
+/// Bounds on the use of a session. `None` is no limit, zero is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionLimits {
     /// Requests in flight at one time.

@@ -42,7 +42,7 @@ pub(crate) enum ConnectError {
 /// A stream to an upstream, in clear text or encrypted.
 pub(crate) type UpstreamStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
-/// What all connections of a worker are opened with.
+/// The opener of all connections of a worker.
 #[derive(Clone)]
 pub(crate) struct Connector {
     tls: Arc<rustls::ClientConfig>,
@@ -80,7 +80,7 @@ impl Connector {
         }
     }
 
-    /// The same through the network's own proxy.
+    /// Connects through the network's own proxy from now on.
     #[must_use]
     pub(crate) fn through(mut self, outgoing: Option<OutgoingProxy>) -> Self {
         self.outgoing = outgoing;
@@ -237,7 +237,7 @@ async fn resolve(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>,
 mod tests {
     use super::*;
 
-    /// What a name leads to now is what counts, whatever it led to before.
+    /// A name is vetted at each connection, whatever it led to before.
     #[tokio::test]
     async fn class_13_a_name_that_leads_to_local_addresses_is_not_connected_to() {
         for host in ["localhost", "127.0.0.1", "[::1]", "10.1.2.3"] {

@@ -1,4 +1,4 @@
-//! What reads and writes an HTTP/1 connection to an upstream.
+//! The driver of an HTTP/1 connection to an upstream.
 //!
 //! A connection is driven by the task of the client that uses it, as part of
 //! waiting for the answer. A request then takes no step from one task to

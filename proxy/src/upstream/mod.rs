@@ -28,7 +28,7 @@ pub struct Upstream {
     reach: Reach,
 }
 
-/// How an upstream is spoken to.
+/// The scheme of an upstream's URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     /// Over TLS.

@@ -1,4 +1,4 @@
-//! The HTTP proxy that a network may demand for its way out: `HTTPS_PROXY`, else
+//! The HTTP proxy that a network may demand for its egress: `HTTPS_PROXY`, else
 //! `ALL_PROXY`, and `NO_PROXY` for what goes directly.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const VARIABLES: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_pr
 /// Largest head of the answer to `CONNECT`.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// How to get out of a network that lets only its own proxy out.
+/// The proxy of a network that lets nothing else out.
 #[derive(Clone, Debug)]
 pub struct OutgoingProxy {
     shared: Arc<Shared>,
@@ -34,7 +34,7 @@ struct Shared {
     direct: Vec<Exception>,
 }
 
-/// What goes directly although there is a proxy: one entry of `NO_PROXY`.
+/// A destination that is reached directly: one entry of `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Exception {
     Everything,
@@ -44,7 +44,7 @@ enum Exception {
 }
 
 impl OutgoingProxy {
-    /// What the environment says; `None` when it names no proxy.
+    /// The proxy that the environment names, if it names one.
     ///
     /// # Errors
     /// The variable, and why its value is not the URL of an HTTP proxy. The text

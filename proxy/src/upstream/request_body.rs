@@ -14,18 +14,18 @@ use tokio::time::Instant;
 use crate::base::headers;
 use crate::observe::ByteCount;
 
-/// What ended a request body early.
+/// The reason why a request body ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestBodyError {
     #[error("reading the body failed")]
     Read(#[source] hyper::Error),
     #[error("the exchange is over")]
-    Over,
+    ExchangeEnded,
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
 }
 
-/// How far the upload of a request body has come. Shared with the task that
+/// The progress of the upload of a request body. Shared with the task that
 /// waits for the answer, which is the one to enforce deadlines.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -36,7 +36,7 @@ pub(crate) struct Upload {
     cap: Option<u64>,
     exceeded: Cell<Option<u64>>,
     is_given_up: Cell<bool>,
-    /// Who waits for the client to send more.
+    /// The task that waits for the client to send more.
     reader: RefCell<Option<Waker>>,
 }
 
@@ -64,7 +64,7 @@ impl Drop for UploadGuard {
     }
 }
 
-/// Whom an upload waits for.
+/// The side that an upload waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UploadStage {
     /// For the client to send more.
@@ -95,7 +95,7 @@ impl Upload {
         self.stage.get() == UploadStage::Done
     }
 
-    /// Whom the upload waits for, and since when.
+    /// The side that the upload waits for, and since when.
     pub(crate) fn waits_for(&self) -> (UploadStage, Instant) {
         (self.stage.get(), self.since.get())
     }
@@ -164,7 +164,7 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         if self.upload.is_given_up.get() {
-            return Poll::Ready(Some(Err(RequestBodyError::Over)));
+            return Poll::Ready(Some(Err(RequestBodyError::ExchangeEnded)));
         }
         let Poll::Ready(next) = Pin::new(&mut *self.incoming).poll_frame(cx) else {
             self.upload.enter(UploadStage::Client);

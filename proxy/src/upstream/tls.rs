@@ -17,7 +17,7 @@ pub enum TlsError {
     RootFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in it.
         source: rustls::pki_types::pem::Error,
     },
     /// A file of extra roots holds none.

@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 use super::Reported;
 
-/// How deep the counts lie: `[{"response":{"usage":{"input_tokens_details":{`.
+/// The depth of the counts: `[{"response":{"usage":{"input_tokens_details":{`.
 const TRACKED_LEVELS: usize = 5;
 /// Longer keys are none of ours.
 const KEY_BYTES: usize = 32;
@@ -21,7 +21,7 @@ pub(super) struct Scanner {
     key: [u8; KEY_BYTES],
 }
 
-/// What the next byte is part of.
+/// The part of the text that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default)]
 enum Token {
     #[default]

@@ -127,7 +127,7 @@ impl UsageMeter {
         }
     }
 
-    /// What the answer has cost as far as it tells; none when it has told
+    /// The cost of the answer as far as it is reported; none when it has reported
     /// nothing.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {

@@ -36,7 +36,7 @@ impl Default for Line {
 }
 
 impl EventScanner {
-    /// How many events with data have come.
+    /// The number of events with data so far.
     pub(super) const fn events(&self) -> u64 {
         self.events
     }

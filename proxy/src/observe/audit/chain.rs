@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Event;
 
-/// What stands between a record and its hash.
+/// The text between a record and its hash.
 const HASH_KEY: &str = ",\"hash\":\"";
 const HASH_END: &str = "\"}";
 const HASH_DIGITS: usize = 64;
@@ -23,7 +23,7 @@ const TAIL_BYTES: usize = HASH_KEY.len() + HASH_DIGITS + HASH_END.len();
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    /// What the first record of all follows.
+    /// The predecessor of the first record of all.
     pub const NOTHING: Self = Self([0; 32]);
 
     fn of(bytes: &[u8]) -> Self {
@@ -157,7 +157,7 @@ pub(super) fn append(
     Ok(Anchor { seq, hash })
 }
 
-/// What a line says about its place in the chain.
+/// The place in the chain that a line names.
 pub(super) struct Link {
     pub(super) prev: Hash,
     pub(super) place: Anchor,

@@ -1,4 +1,4 @@
-//! The audit file on disk: opened, read from its end, and its anchor beside it.
+//! The audit file on disk: opened, read from its end, and its anchor next to it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The anchor lies beside the file.
+/// The anchor lies next to the file.
 pub(super) fn anchor_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".anchor");

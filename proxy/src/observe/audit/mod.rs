@@ -5,7 +5,7 @@
 //! added or moved breaks the chain at that place. What a chain cannot show is
 //! that its end was cut off, or that all of it was written anew; that is what
 //! the anchor is for, the number and hash of a record that must be there. The
-//! writer keeps one beside the file, and whoever distrusts the machine copies
+//! writer keeps one next to the file, and an operator who distrusts the machine copies
 //! it elsewhere from time to time.
 //!
 //! A request takes a [`Permit`] before anything of it is forwarded. When the
@@ -42,7 +42,7 @@ use crate::policy::Fsync;
 /// Records that may wait for the writer, those of requests in flight included.
 const QUEUE_RECORDS: usize = 16 * 1024;
 
-/// What happened.
+/// An event that is recorded.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Event {
@@ -54,7 +54,7 @@ pub(crate) enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         removed_bytes: Option<u64>,
     },
-    /// The proxy ended in good order.
+    /// The proxy ended cleanly.
     Closed,
     /// For so long the file could not be written, and requests were refused.
     Interrupted {
@@ -74,7 +74,7 @@ pub(crate) enum Event {
     },
     /// Configuration or credentials were loaded anew.
     Reloaded {
-        /// What was loaded, and whether it was taken.
+        /// The loaded configuration, and whether it is in use.
         detail: String,
     },
 }
@@ -112,7 +112,7 @@ impl AuditLog {
         })
     }
 
-    /// Reserves room for one record.
+    /// Reserves capacity for one record.
     ///
     /// # Errors
     /// There is none, or the file cannot be written at the moment.
@@ -155,7 +155,7 @@ impl AuditLog {
 }
 
 impl Permit {
-    /// Hands the record to the writer. Never waits.
+    /// Passes the record to the writer. Never waits.
     pub(crate) fn write(self, event: Event) {
         let time = SystemTime::now();
         let _sender = self.0.send(Message::Event { time, event });

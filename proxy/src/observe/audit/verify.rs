@@ -10,10 +10,10 @@ use super::chain::{self, Anchor};
 /// No record is near this long; what is, is not one.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
-/// What intact files contain.
+/// The content of intact files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// How many records there are.
+    /// The number of records.
     pub records: u64,
     /// Number of the first one. More than 1 when earlier files were not given.
     pub first: u64,
@@ -21,7 +21,7 @@ pub struct Report {
     pub last: Anchor,
 }
 
-/// What is wrong with audit files, and where.
+/// A fault of audit files, and its place.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A file cannot be read.
@@ -39,7 +39,7 @@ pub enum VerifyError {
         path: PathBuf,
         /// Counted from 1.
         line: u64,
-        /// What it is instead.
+        /// The fault.
         what: &'static str,
     },
     /// A record does not follow the one before it.

@@ -20,10 +20,10 @@ use crate::policy::Fsync;
 /// Records that are written at once when they have piled up.
 const BATCH_RECORDS: usize = 256;
 
-/// How often a file that cannot be written is tried again.
+/// Pause between two tries of a file that cannot be written.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the writer is asked to do.
+/// A command to the writer.
 #[derive(Debug)]
 pub(super) enum Message {
     Event { time: SystemTime, event: Event },
@@ -49,7 +49,7 @@ pub enum OpenError {
     Changed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         what: &'static str,
     },
 }
@@ -109,12 +109,12 @@ pub(super) struct Writer {
     fsync: Fsync,
     file: File,
     last: Anchor,
-    /// What is to be written next, of requests that were served.
+    /// Events to write next, of requests that were served.
     pending: Vec<(SystemTime, Event)>,
     /// Where an unfinished record begins that could not be removed yet.
     torn: Option<u64>,
     interruption: Option<Interruption>,
-    /// Tells those who want a permit of an interruption.
+    /// Read by those who want a permit.
     is_interrupted: Arc<AtomicBool>,
     /// Since when something is written that is not synced.
     unsynced: Option<Instant>,

@@ -25,8 +25,8 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// The longest that both sides may take to switch once they agreed.
 const SWITCH_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long the end of what the upstream sends may be held back because a secret
-/// may begin with it. Who waits for the last byte of a message would wait for ever.
+/// Longest time that the end of the upstream's data may be held back because a secret
+/// may begin with it. Who waits for the last byte of a message would wait indefinitely.
 const HOLD: Duration = Duration::from_millis(20);
 
 /// The protocol that a request asks to switch to. `h2c` is an offer that may be
@@ -127,7 +127,7 @@ async fn copy_both(
     }
 }
 
-/// What one side sends.
+/// A piece of the data that one side sends.
 enum Piece {
     Data(Bytes),
     /// Nothing for as long as bytes may be held back.

@@ -91,7 +91,7 @@ fn letters(item: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// What is left of what was offered, in any number of header lines.
+    /// The remaining offers, in any number of header lines.
     fn kept(offered: &[&'static str]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for value in offered {
