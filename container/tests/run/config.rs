@@ -19,15 +19,20 @@ impl TestMachine {
 fn the_configuration_file_is_read_and_shown_with_its_source() {
     let machine = TestMachine::new("answer");
     let config = |text: &str| fs::write(machine.path("cwd/drawbridge.toml"), text).unwrap();
-    let show = || machine.config(&["show", "--cpus", "1"]);
     config("[run]\nmemory = '1g'\n[agent.claude]\npids = 64\n[serve]\nmax-runs = 2\n");
-    let ended = show();
+    let ended = machine.config(&["show", "--cpus", "1"]);
     assert!(ended.out.contains("memory = \"1g\"  # "), "{ended:?}");
     assert!(ended.out.contains("/drawbridge.toml\n"), "{ended:?}");
     assert!(ended.out.contains("cpus = \"1\"  # --cpus\n"), "{ended:?}");
     let of_agent = "/drawbridge.toml [agent.claude]\n";
     assert!(ended.out.contains(of_agent), "{ended:?}");
     assert!(ended.out.contains("serve.max-runs = \"2\""), "{ended:?}");
+}
+
+#[test]
+fn a_configuration_that_is_not_valid_stops_every_command() {
+    let machine = TestMachine::new("answer");
+    let config = |text: &str| fs::write(machine.path("cwd/drawbridge.toml"), text).unwrap();
     for (text, complaint) in [
         ("[run]\nmemroy = '1g'\n", "unknown key \"memroy\" in [run]"),
         (
@@ -55,7 +60,7 @@ fn the_configuration_file_is_read_and_shown_with_its_source() {
         ("not toml", "drawbridge.toml line 1"),
     ] {
         config(text);
-        show().assert_error(2, complaint);
+        machine.config(&["show"]).assert_error(2, complaint);
         machine.run(&[]).assert_error(2, complaint);
     }
     config("[run]\nmemroy = '1g'\n");
