@@ -40,7 +40,10 @@ pub(crate) fn start_by(
     config: &str,
 ) -> ProxyProgram {
     command.args(["--health", "127.0.0.1:0"]);
-    ProxyProgram::start(Path::new(PROGRAM), command, folder, config)
+    let running = ProxyProgram::start(Path::new(PROGRAM), command, folder, config);
+    // The admin socket is opened after the listener that the starter waits for.
+    running.wait_for_log("admin socket is ");
+    running
 }
 
 fn health(running: &ProxyProgram) -> SocketAddr {
