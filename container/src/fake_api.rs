@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use drawbridge_proxy::config::ProxyConfig;
-use drawbridge_proxy::credential::Environment;
+use drawbridge_settings::Environment;
 use drawbridge_shared::env::{ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;

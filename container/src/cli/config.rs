@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use drawbridge_proxy::config::{ConfigFile, Environment};
+use drawbridge_proxy::config::ProxyConfig;
+use drawbridge_settings::{Document, Environment};
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ipc::replace_atomic;
 
@@ -144,7 +145,7 @@ fn alter(
     let turn = File::open(folder).context(failed)?;
     turn.lock().context(failed)?;
     let text = if path.exists() {
-        ConfigFile::text(&path).context(|| Error::usage("the configuration cannot be read"))?
+        Document::text(&path).context(|| Error::usage("the configuration cannot be read"))?
     } else {
         String::new()
     };
@@ -158,21 +159,22 @@ fn alter(
 /// is the file itself that is replaced.
 fn file_to_write(environment: &Environment, of_user: bool) -> Result<PathBuf> {
     let path = if of_user {
-        ConfigFile::place_of_user(environment).ok_or_else(|| {
+        Document::place_of_user(environment).ok_or_else(|| {
             Error::usage(
                 "there is no configuration folder: neither XDG_CONFIG_HOME nor HOME is set",
             )
         })?
     } else {
-        let used = ConfigFile::place(environment);
-        used.unwrap_or_else(|| ConfigFile::place_here(environment))
+        let used = Document::place(environment);
+        used.unwrap_or_else(|| Document::place_here(environment))
     };
     Ok(fs::canonicalize(&path).unwrap_or(path))
 }
 
 /// Checks what every command would check in this file.
 fn require_acceptable(path: &Path, text: &str) -> Result<()> {
-    let file = ConfigFile::parse(path, text)
+    let file = Document::parse(path, text)
+        .and_then(|document| ProxyConfig::require_form(&document).map(|()| document))
         .context(|| Error::usage("the configuration would not be valid"))?;
     let nothing = Environment::new::<String, String>([], path.parent().unwrap_or(path));
     resolve_with(&FlagValues::default(), &nothing, Some(&file)).map(drop)
@@ -180,7 +182,7 @@ fn require_acceptable(path: &Path, text: &str) -> Result<()> {
 
 /// Says so when the value that was just written is not the one that counts.
 fn tell_what_wins(environment: &Environment, at: Address, path: &Path) {
-    if let Some(used) = ConfigFile::place(environment).and_then(|used| fs::canonicalize(used).ok())
+    if let Some(used) = Document::place(environment).and_then(|used| fs::canonicalize(used).ok())
         && used != path
     {
         output::note(&format!("here {} is used instead", used.display()));

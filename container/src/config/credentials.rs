@@ -1,7 +1,8 @@
 //! Which credential a run needs: the one of its agent's model API.
 
-use drawbridge_proxy::config::{ConfigFile, Environment, Preset, ProxyConfig};
+use drawbridge_proxy::config::{Preset, ProxyConfig};
 use drawbridge_proxy::credential::Reason;
+use drawbridge_settings::{Document, Environment};
 use drawbridge_shared::protocol::AgentKind;
 
 use crate::config::RunSettings;
@@ -16,7 +17,7 @@ use crate::error::{Context, Error, Result};
 pub(crate) fn resolve(
     settings: &RunSettings,
     environment: &Environment,
-    file: Option<&ConfigFile>,
+    file: Option<&Document>,
 ) -> Result<ProxyConfig> {
     let preset = preset(settings);
     let proxy = ProxyConfig::resolve_for(file, environment, preset)
@@ -152,7 +153,7 @@ mod tests {
         )
         .unwrap();
         let environment = Environment::new([("ANTHROPIC_API_KEY", "a")], folder.path());
-        let file = ConfigFile::find(&environment).unwrap();
+        let file = Document::find(&environment).unwrap();
         let error = resolve(&settings, &environment, file.as_ref()).unwrap_err();
         insta::assert_snapshot!(
             format!("{}\n{}", error.one_line(), error.hint_text().unwrap()),
@@ -202,7 +203,7 @@ mod tests {
         std::fs::write(folder.join("drawbridge.toml"), text).unwrap();
         let settings = RunSettings::fixed(&[(Key::Agent, "codex")]).unwrap();
         let environment = Environment::new([("OPENAI_API_KEY", "o")], folder);
-        let file = ConfigFile::find(&environment).unwrap();
+        let file = Document::find(&environment).unwrap();
         resolve(&settings, &environment, file.as_ref())
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::path::PathBuf;
 
-use drawbridge_proxy::config::ConfigFile;
+use drawbridge_settings::Document;
 use drawbridge_shared::protocol::AgentKind;
 
 use super::flags::FlagValues;
@@ -53,7 +53,7 @@ pub(super) enum Layer<'a, K> {
     Environment(&'a dyn Fn(&str) -> Option<String>),
     /// Table of the configuration file, with its name in brackets.
     Table {
-        file: &'a ConfigFile,
+        file: &'a Document,
         name: String,
         values: &'a toml::Table,
     },
@@ -126,7 +126,7 @@ impl<K: SettingKey> Layer<'_, K> {
 }
 
 /// The value of a key in one of the file's tables.
-fn in_table(file: &ConfigFile, table: &str, name: &str, value: &toml::Value) -> Result<RawValue> {
+fn in_table(file: &Document, table: &str, name: &str, value: &toml::Value) -> Result<RawValue> {
     let text = match value {
         toml::Value::String(text) => text.clone(),
         toml::Value::Integer(number) => number.to_string(),

@@ -1,6 +1,7 @@
 //! Settings of a run, from flags, environment and configuration file.
 
-use drawbridge_proxy::config::{ConfigFile, Environment, ProxyConfig};
+use drawbridge_proxy::config::ProxyConfig;
+use drawbridge_settings::{Document, Environment};
 
 use super::credentials;
 use super::flags::FlagValues;
@@ -38,8 +39,12 @@ pub(crate) fn observe() -> Result<Environment> {
 
 /// `drawbridge.toml`. One that cannot be read stops the command: what it would
 /// have restricted is not known.
-pub(crate) fn find_file(environment: &Environment) -> Result<Option<ConfigFile>> {
-    ConfigFile::find(environment).context(|| {
+pub(crate) fn find_file(environment: &Environment) -> Result<Option<Document>> {
+    let document = Document::find(environment).and_then(|document| {
+        document.iter().try_for_each(ProxyConfig::require_form)?;
+        Ok(document)
+    });
+    document.context(|| {
         Error::usage("the configuration is not valid").hint(
             "correct it in an editor: it is TOML, with the tables [run], [agent.NAME], [serve], \
              [[mounts]], [proxy] and [[route]]",
@@ -52,7 +57,7 @@ pub(crate) fn find_file(environment: &Environment) -> Result<Option<ConfigFile>>
 pub(crate) fn resolve_with(
     flags: &FlagValues<Key>,
     environment: &Environment,
-    file: Option<&ConfigFile>,
+    file: Option<&Document>,
 ) -> Result<(RunSettings, Vec<SettingRow>)> {
     let (mut settings, mut rows) = RunSettings::resolve(&Sources {
         flags,

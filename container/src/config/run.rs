@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use drawbridge_proxy::config::ConfigFile;
+use drawbridge_settings::Document;
 use drawbridge_shared::protocol::AgentKind;
 
 use super::flags::FlagValues;
@@ -191,7 +191,7 @@ settings! {
 pub(super) struct Sources<'a> {
     pub(super) flags: &'a FlagValues<Key>,
     pub(super) environment: &'a dyn Fn(&str) -> Option<String>,
-    pub(super) file: Option<&'a ConfigFile>,
+    pub(super) file: Option<&'a Document>,
 }
 
 impl<'a> Sources<'a> {

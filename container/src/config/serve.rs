@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use drawbridge_proxy::config::ConfigFile;
+use drawbridge_settings::Document;
 
 use super::flags::FlagValues;
 use super::layers::{Layer, Layers, SERVE, SettingRow};
@@ -97,14 +97,14 @@ settings! {
 
 impl ServeSettings {
     /// The settings of the file, and the source of each.
-    pub(crate) fn of_file(file: Option<&ConfigFile>) -> Result<(Self, Vec<SettingRow>)> {
+    pub(crate) fn of_file(file: Option<&Document>) -> Result<(Self, Vec<SettingRow>)> {
         Self::resolve(&FlagValues::default(), file)
     }
 
     /// All settings, and the source of each; flags win over the file.
     pub(crate) fn resolve(
         flags: &FlagValues<ServeKey>,
-        file: Option<&ConfigFile>,
+        file: Option<&Document>,
     ) -> Result<(Self, Vec<SettingRow>)> {
         let mut layers = vec![Layer::Flags(flags)];
         if let Some((file, values)) = file.and_then(|file| Some((file, file.serve.as_ref()?))) {

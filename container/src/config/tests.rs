@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use drawbridge_proxy::config::ConfigFile;
+use drawbridge_settings::Document;
 
 use super::run::Sources;
 use super::*;
@@ -12,7 +12,7 @@ fn resolve(
     file: &str,
 ) -> Result<(RunSettings, Vec<SettingRow>)> {
     let file = format!("[run]\n{file}");
-    let file = ConfigFile::parse(Path::new("/etc/drawbridge.toml"), &file).unwrap();
+    let file = Document::parse(Path::new("/etc/drawbridge.toml"), &file).unwrap();
     RunSettings::resolve(&Sources {
         flags: &FlagValues::new(&flags),
         environment: &|name| {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use drawbridge_proxy::config::{ConfigFile, Environment};
+use drawbridge_settings::{Document, Environment};
 use drawbridge_shared::protocol::MountedFile;
 
 use super::context::RunContext;
@@ -198,8 +198,8 @@ fn with_rules<T>(
     let environment = Environment::observe()
         .context(|| Error::not_started("the working directory cannot be read"))?;
     let configuration = [
-        Some(ConfigFile::place_here(&environment)),
-        ConfigFile::place_of_user(&environment),
+        Some(Document::place_here(&environment)),
+        Document::place_of_user(&environment),
         Some(environment.dotenv_path()),
     ];
     let configuration = configuration.into_iter().flatten();

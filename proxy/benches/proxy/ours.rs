@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use drawbridge_proxy::ProxyHandle;
-use drawbridge_proxy::config::{Environment, ProxyConfig};
+use drawbridge_proxy::config::ProxyConfig;
 use drawbridge_proxy::session::SessionSpec;
+use drawbridge_settings::Environment;
 
 /// First argument of this program when it is to be the proxy.
 pub(crate) const FLAG: &str = "--be-the-proxy";

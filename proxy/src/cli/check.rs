@@ -4,7 +4,7 @@ use drawbridge_shared::exit::Exit;
 
 use super::{ConfigArgs, Failure, output};
 use crate::base::chain;
-use crate::config::{ConfigFile, Environment, ProxyConfig};
+use crate::config::{Document, Environment, ProxyConfig};
 use crate::credential::Credentials;
 use crate::upstream::connect::Connector;
 use crate::upstream::tls;
@@ -68,8 +68,8 @@ pub(super) fn auth_mode(args: &ConfigArgs) -> Result<Exit, Failure> {
 fn resolve(args: &ConfigArgs) -> Result<ProxyConfig, Failure> {
     let environment = Environment::observe().map_err(Failure::infrastructure)?;
     let file = match &args.config {
-        Some(path) => ConfigFile::read(path).map(Some),
-        None => ConfigFile::find(&environment),
+        Some(path) => Document::read(path).map(Some),
+        None => Document::find(&environment),
     };
     let file = file.map_err(Failure::usage)?;
     ProxyConfig::resolve(file.as_ref(), &environment).map_err(Failure::usage)

@@ -10,7 +10,9 @@ use tokio::signal::unix::SignalKind;
 use super::{ClientAuthArg, Failure, ServeArgs};
 use crate::base::bind::{HostFacts, choose_address};
 use crate::base::chain;
-use crate::config::{ClientAuth, ConfigError, ConfigFile, Environment, ListenConfig, ProxyConfig};
+use crate::config::{
+    ClientAuth, ConfigError, Document, DocumentError, Environment, ListenConfig, ProxyConfig,
+};
 use crate::handle::{DrainOutcome, ProxyHandle};
 use crate::server::ListenerGuard;
 
@@ -64,13 +66,13 @@ async fn stopped(signals: &mut Signals) {
 
 /// The configuration with the flags on top.
 fn resolve(args: &ServeArgs) -> Result<ProxyConfig, ConfigError> {
-    let environment = Environment::observe().map_err(|source| ConfigError::Read {
+    let environment = Environment::observe().map_err(|source| DocumentError::Read {
         path: ".".into(),
         source,
     })?;
     let file = match &args.config.config {
-        Some(path) => Some(ConfigFile::read(path)?),
-        None => ConfigFile::find(&environment)?,
+        Some(path) => Some(Document::read(path)?),
+        None => Document::find(&environment)?,
     };
     let mut config = ProxyConfig::resolve(file.as_ref(), &environment)?;
     let listen = &mut config.listen;

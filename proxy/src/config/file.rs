@@ -1,64 +1,50 @@
-//! `drawbridge.toml`: found, read and checked for form. What the values mean is
-//! resolved in [`super::resolve`].
+//! The proxy's tables of `drawbridge.toml`, checked for form. What the values
+//! mean is resolved in [`super::resolve`].
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use drawbridge_settings::{Document, DocumentError};
 use serde::{Deserialize, Deserializer};
 
-use super::{ClientAuth, Environment};
+use super::ClientAuth;
 use crate::credential::CredentialSource;
 use crate::policy::InvalidRouteName;
 use crate::secret::Unavailable;
 use crate::upstream::InvalidUpstream;
 
-/// Name of the configuration file.
-pub const FILE_NAME: &str = "drawbridge.toml";
-
-/// Largest configuration file, in bytes.
-const MAX_BYTES: u64 = 1024 * 1024;
-
-/// What `drawbridge.toml` says, before the environment is looked at.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigFile {
-    /// The file it was read from.
-    pub path: PathBuf,
-    /// The launcher's table, which the proxy does not read.
-    pub run: Option<toml::Table>,
-    /// The launcher's `[agent.NAME]`, which the proxy does not read either.
-    pub agents: BTreeMap<String, toml::Table>,
-    /// The launcher's `[serve]`.
-    pub serve: Option<toml::Table>,
-    /// The launcher's `[[mounts]]`.
-    pub mounts: Vec<toml::Table>,
+/// The proxy's tables, before the environment is looked at.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct ProxyTables {
+    /// The file they were read from.
+    #[serde(skip)]
+    pub(super) path: PathBuf,
+    #[serde(default)]
     pub(super) proxy: ProxyTable,
+    #[serde(default, rename = "route")]
     pub(super) routes: Vec<RouteTable>,
 }
 
-/// What is wrong with the configuration.
+impl ProxyTables {
+    /// Reads them from the document.
+    ///
+    /// # Errors
+    /// They have an unknown key, or a value that is not one of the accepted ones.
+    pub(super) fn read(document: &Document) -> Result<Self, DocumentError> {
+        let mut tables: Self = document.tables()?;
+        tables.path.clone_from(&document.path);
+        Ok(tables)
+    }
+}
+
+/// A fault of the proxy's configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// The file is not of the right form.
-    #[error("{}{line}: {message}", path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// ` line N`, where it is known.
-        line: String,
-        /// What is wrong, with what is accepted.
-        message: String,
-    },
+    /// The document cannot be read, or is not of the right form.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// A value does not mean anything.
     #[error("{}: {key}: {problem}", path.display())]
     Value {
@@ -113,21 +99,6 @@ impl ConfigError {
             _ => None,
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(default)]
-    proxy: ProxyTable,
-    #[serde(default)]
-    route: Vec<RouteTable>,
-    run: Option<toml::Table>,
-    #[serde(default)]
-    agent: BTreeMap<String, toml::Table>,
-    serve: Option<toml::Table>,
-    #[serde(default)]
-    mounts: Vec<toml::Table>,
 }
 
 /// `[proxy]`
@@ -269,91 +240,5 @@ fn credential<'de, D: Deserializer<'de>>(input: D) -> Result<Option<CredentialSo
             "credential: it says where the secret comes from and never holds it; write a table \
              such as { source = \"environment\", variable = \"OPENAI_API_KEY\" }",
         )),
-    }
-}
-
-impl ConfigFile {
-    /// Reads the file of the working directory, else that of the user's
-    /// configuration folder, if there is one.
-    ///
-    /// # Errors
-    /// A file is there but cannot be read or is not of the right form.
-    pub fn find(env: &Environment) -> Result<Option<Self>, ConfigError> {
-        let found = Self::place(env);
-        found.map(|path| Self::read(&path)).transpose()
-    }
-
-    /// The file that [`Self::find`] reads.
-    #[must_use]
-    pub fn place(env: &Environment) -> Option<PathBuf> {
-        let candidates = [Some(Self::place_here(env)), Self::place_of_user(env)];
-        candidates.into_iter().flatten().find(|path| path.exists())
-    }
-
-    /// Where the file of the working directory is, or would be.
-    #[must_use]
-    pub fn place_here(env: &Environment) -> PathBuf {
-        env.directory().join(FILE_NAME)
-    }
-
-    /// Where the user's own file is, or would be, if a home is known.
-    #[must_use]
-    pub fn place_of_user(env: &Environment) -> Option<PathBuf> {
-        let folder = match (env.variable("XDG_CONFIG_HOME"), env.variable("HOME")) {
-            (Some(folder), _) => PathBuf::from(folder),
-            (None, Some(home)) => Path::new(home).join(".config"),
-            (None, None) => return None,
-        };
-        Some(folder.join("drawbridge").join(FILE_NAME))
-    }
-
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// It cannot be read or is not of the right form.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(path, &Self::text(path)?)
-    }
-
-    /// The text of a file, whatever its form.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn text(path: &Path) -> Result<String, ConfigError> {
-        let failed = |source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let size = std::fs::metadata(path).map_err(failed)?.len();
-        if size > MAX_BYTES {
-            return Err(failed(std::io::ErrorKind::FileTooLarge.into()));
-        }
-        std::fs::read_to_string(path).map_err(failed)
-    }
-
-    /// Reads the text of a file.
-    ///
-    /// # Errors
-    /// It is not of the right form: an unknown key, or a value that is none of
-    /// the accepted ones.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let document: Document = toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = before.map(|before| before.matches('\n').count() + 1);
-            ConfigError::Form {
-                path: path.to_owned(),
-                line: line.map(|line| format!(" line {line}")).unwrap_or_default(),
-                message: error.message().to_owned(),
-            }
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-            run: document.run,
-            agents: document.agent,
-            serve: document.serve,
-            mounts: document.mounts,
-            proxy: document.proxy,
-            routes: document.route,
-        })
     }
 }

@@ -11,7 +11,6 @@ use drawbridge_shared::protocol::AuthMode;
 use crate::credential::{CredentialSource, require_at_hand};
 pub use crate::policy::{ClientAuth, Deadlines, Fsync, Injection, Limits};
 use crate::policy::{ErrorShape, RouteName, Rule};
-pub use crate::secret::Environment;
 use crate::secret::Unavailable;
 use crate::upstream::{OutgoingProxy, Upstream};
 
@@ -19,7 +18,8 @@ mod file;
 mod preset;
 mod resolve;
 
-pub use file::{ConfigError, ConfigFile, FILE_NAME, Preset};
+pub(crate) use drawbridge_settings::{Document, DocumentError, Environment};
+pub use file::{ConfigError, Preset};
 
 /// One route, resolved.
 #[derive(Clone, Debug)]
@@ -121,8 +121,8 @@ impl ProxyConfig {
     ///
     /// # Errors
     /// A value is not valid.
-    pub fn resolve(file: Option<&ConfigFile>, env: &Environment) -> Result<Self, ConfigError> {
-        Self::resolve_for(file, env, Preset::Anthropic)
+    pub fn resolve(document: Option<&Document>, env: &Environment) -> Result<Self, ConfigError> {
+        Self::resolve_for(document, env, Preset::Anthropic)
     }
 
     /// The same for an agent of another vendor: without routes in the file
@@ -131,11 +131,19 @@ impl ProxyConfig {
     /// # Errors
     /// A value is not valid.
     pub fn resolve_for(
-        file: Option<&ConfigFile>,
+        document: Option<&Document>,
         env: &Environment,
         implied: Preset,
     ) -> Result<Self, ConfigError> {
-        resolve::resolve(file, env, implied)
+        resolve::resolve(document, env, implied)
+    }
+
+    /// Checks the form of the proxy's tables, before anything is resolved.
+    ///
+    /// # Errors
+    /// They have an unknown key, or a value that is not one of the accepted ones.
+    pub fn require_form(document: &Document) -> Result<(), DocumentError> {
+        file::ProxyTables::read(document).map(drop)
     }
 
     /// Whether there is a route of this name.

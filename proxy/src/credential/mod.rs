@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 pub use crate::secret::{
-    Environment, InvalidSecret, Origin, Reason, Secret, Setting, Unavailable, is_read_from_dotenv,
+    Environment, InvalidSecret, Reason, Secret, Unavailable, is_read_from_dotenv,
 };
 pub(crate) use source::variable_default;
 pub use source::{CredentialSource, anthropic_default};

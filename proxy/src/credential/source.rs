@@ -9,7 +9,7 @@ use drawbridge_shared::protocol::AuthMode;
 use serde::Deserialize;
 
 use crate::base::period;
-use crate::secret::{Environment, Unavailable, read_dotenv};
+use crate::secret::{Environment, Unavailable, read_dotenv, setting};
 
 /// Where a credential comes from: the `credential` table of a route.
 ///
@@ -119,7 +119,7 @@ pub fn anthropic_default(
         (ANTHROPIC_AUTH_TOKEN, AuthMode::Oauth),
     ];
     for (variable, mode) in ORDER {
-        if environment.setting(variable)?.is_some() {
+        if setting(environment, variable)?.is_some() {
             let variable = variable.to_owned();
             return Ok((mode, CredentialSource::Environment { variable }));
         }

@@ -1,12 +1,13 @@
-//! Secrets, and the places outside the configuration where they are found.
+//! Secrets, and the variables and files that hold them.
 
 mod dotenv;
-mod environment;
 pub(crate) mod files;
+mod setting;
 mod unavailable;
 mod value;
 
-pub(crate) use environment::read_dotenv;
-pub use environment::{Environment, Origin, Setting, is_read_from_dotenv};
+pub use drawbridge_settings::Environment;
+pub use setting::is_read_from_dotenv;
+pub(crate) use setting::{read_dotenv, setting};
 pub use unavailable::{Reason, Unavailable};
 pub use value::{InvalidSecret, Secret};

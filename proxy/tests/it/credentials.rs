@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use drawbridge_proxy::DrainOutcome;
-use drawbridge_proxy::config::{ConfigFile, Environment, ProxyConfig};
+use drawbridge_proxy::config::ProxyConfig;
+use drawbridge_settings::{Document, Environment};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, DEADLINE, Proxy, Seen, Upstream};
@@ -96,7 +97,7 @@ impl Vendor {
 }
 
 fn read_config(folder: &Path) -> ProxyConfig {
-    let file = ConfigFile::read(&folder.join("drawbridge.toml")).unwrap();
+    let file = Document::read(&folder.join("drawbridge.toml")).unwrap();
     let environment = Environment::new([("HOME", folder.to_str().unwrap())], folder);
     ProxyConfig::resolve(Some(&file), &environment).unwrap()
 }

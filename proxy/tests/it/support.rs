@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use drawbridge_proxy::config::{Environment, ProxyConfig};
+use drawbridge_proxy::config::ProxyConfig;
 use drawbridge_proxy::session::{SessionGuard, SessionSpec};
 use drawbridge_proxy::{ListenerGuard, ProxyHandle};
+use drawbridge_settings::Environment;
 
 /// The fake key that the upstream must see and nobody else.
 pub(crate) const KEY: &str = "sk-ant-fake-CANARY-0123456789";

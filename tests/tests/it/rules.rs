@@ -49,9 +49,10 @@ fn crates_depend_on_each_other_in_one_direction() {
         ("drawbridge-shared", vec![]),
         ("drawbridge-testkit", vec!["drawbridge-shared"]),
         ("drawbridge-io", vec![]),
+        ("drawbridge-settings", vec![]),
         (
             "drawbridge-proxy",
-            vec!["drawbridge-io", "drawbridge-shared"],
+            vec!["drawbridge-io", "drawbridge-settings", "drawbridge-shared"],
         ),
         (
             "drawbridge-runner",
@@ -63,6 +64,7 @@ fn crates_depend_on_each_other_in_one_direction() {
                 "drawbridge-io",
                 "drawbridge-proxy",
                 "drawbridge-runner",
+                "drawbridge-settings",
                 "drawbridge-shared",
             ],
         ),

@@ -3,17 +3,20 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use drawbridge_settings::Document;
 use drawbridge_shared::env::{
     ANTHROPIC_BASE_URL, CLAUDE_CODE_OAUTH_TOKEN, CREDENTIAL_PROXY_HOST, CREDENTIAL_PROXY_PORT,
 };
 use drawbridge_shared::protocol::AuthMode;
 use http::HeaderName;
 
-use super::file::{FsyncSetting, InjectionSetting, Period, Preset, RouteTable, UpstreamProxy};
+use super::file::{
+    FsyncSetting, InjectionSetting, Period, Preset, ProxyTables, RouteTable, UpstreamProxy,
+};
 use super::preset::{Defaults, GITHUB_GIT};
 use super::{
-    AuditConfig, ConfigError, ConfigFile, Deadlines, Environment, Injection, Limits, ListenConfig,
-    ProxyConfig, RouteConfig, RouteLimits,
+    AuditConfig, ConfigError, Deadlines, Environment, Injection, Limits, ListenConfig, ProxyConfig,
+    RouteConfig, RouteLimits,
 };
 use crate::credential::{CredentialSource, anthropic_default, variable_default};
 use crate::policy::{ErrorShape, Fsync, RouteName, Rule};
@@ -27,12 +30,14 @@ const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// Resolves everything. See [`ProxyConfig::resolve_for`].
 pub(super) fn resolve(
-    file: Option<&ConfigFile>,
+    document: Option<&Document>,
     env: &Environment,
     implied: Preset,
 ) -> Result<ProxyConfig, ConfigError> {
-    let nothing = ConfigFile::default();
-    let file = file.unwrap_or(&nothing);
+    let file = &document
+        .map(ProxyTables::read)
+        .transpose()?
+        .unwrap_or_default();
     let table = &file.proxy;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let default_workers = NonZeroUsize::new(cores.min(MAX_DEFAULT_WORKERS));
@@ -61,7 +66,7 @@ pub(super) fn resolve(
     })
 }
 
-fn outgoing(file: &ConfigFile, env: &Environment) -> Result<Option<OutgoingProxy>, ConfigError> {
+fn outgoing(file: &ProxyTables, env: &Environment) -> Result<Option<OutgoingProxy>, ConfigError> {
     match file.proxy.upstream_proxy.unwrap_or_default() {
         UpstreamProxy::None => Ok(None),
         UpstreamProxy::Environment => OutgoingProxy::from_environment(env)
@@ -69,7 +74,7 @@ fn outgoing(file: &ConfigFile, env: &Environment) -> Result<Option<OutgoingProxy
     }
 }
 
-fn listen(file: &ConfigFile, env: &Environment) -> Result<ListenConfig, ConfigError> {
+fn listen(file: &ProxyTables, env: &Environment) -> Result<ListenConfig, ConfigError> {
     let table = &file.proxy;
     Ok(ListenConfig {
         bind: setting(env, CREDENTIAL_PROXY_HOST, "an IP address")?.or(table.bind),
@@ -87,7 +92,7 @@ fn setting<T: std::str::FromStr>(
     name: &'static str,
     accepted: &str,
 ) -> Result<Option<T>, ConfigError> {
-    let Some(found) = env.setting(name)? else {
+    let Some(found) = crate::secret::setting(env, name)? else {
         return Ok(None);
     };
     let value = found.value.parse().map_err(|_| ConfigError::Setting {
@@ -97,7 +102,7 @@ fn setting<T: std::str::FromStr>(
     value.map(Some)
 }
 
-fn deadlines(file: &ConfigFile) -> Deadlines {
+fn deadlines(file: &ProxyTables) -> Deadlines {
     let (table, default) = (&file.proxy.deadlines, Deadlines::default());
     let or = |set: Option<Period>, default| set.map_or(default, |period| period.0);
     Deadlines {
@@ -110,7 +115,7 @@ fn deadlines(file: &ConfigFile) -> Deadlines {
     }
 }
 
-fn limits(file: &ConfigFile) -> Limits {
+fn limits(file: &ProxyTables) -> Limits {
     let (table, default) = (&file.proxy.limits, Limits::default());
     Limits {
         connections: table.connections.unwrap_or(default.connections),
@@ -123,14 +128,14 @@ fn limits(file: &ConfigFile) -> Limits {
     }
 }
 
-fn extra_roots(file: &ConfigFile, env: &Environment) -> Vec<std::path::PathBuf> {
+fn extra_roots(file: &ProxyTables, env: &Environment) -> Vec<std::path::PathBuf> {
     let roots = file.proxy.extra_roots.iter().flatten();
     roots.map(|path| env.resolve(path)).collect()
 }
 
 /// The routes, the default one first.
 fn routes(
-    file: &ConfigFile,
+    file: &ProxyTables,
     env: &Environment,
     implied: Preset,
 ) -> Result<Vec<RouteConfig>, ConfigError> {
@@ -161,9 +166,9 @@ fn routes(
 
 /// What there is without a route in the configuration file.
 fn implied_routes(env: &Environment, preset: Preset) -> Result<Vec<RouteConfig>, ConfigError> {
-    let file = ConfigFile {
+    let file = ProxyTables {
         path: ANTHROPIC_BASE_URL.into(),
-        ..ConfigFile::default()
+        ..ProxyTables::default()
     };
     let table = RouteTable {
         preset,
@@ -181,7 +186,7 @@ fn implied_routes(env: &Environment, preset: Preset) -> Result<Vec<RouteConfig>,
 /// One `[[route]]`. The `github` preset is two routes, because REST and git are
 /// two hosts.
 fn resolve_route(
-    file: &ConfigFile,
+    file: &ProxyTables,
     table: &RouteTable,
     env: &Environment,
 ) -> Result<Vec<RouteConfig>, ConfigError> {
@@ -216,7 +221,7 @@ fn resolve_route(
 }
 
 fn base_route(
-    file: &ConfigFile,
+    file: &ProxyTables,
     table: &RouteTable,
     name: RouteName,
     defaults: Option<&Defaults>,
@@ -224,7 +229,9 @@ fn base_route(
 ) -> Result<RouteConfig, ConfigError> {
     let missing = |key: &str| value_error(file, &name, key, "a generic route needs it");
     let base_url = match table.preset {
-        Preset::Anthropic if table.upstream.is_none() => env.setting(ANTHROPIC_BASE_URL)?,
+        Preset::Anthropic if table.upstream.is_none() => {
+            crate::secret::setting(env, ANTHROPIC_BASE_URL)?
+        }
         _ => None,
     };
     let url = table.upstream.as_deref();
@@ -302,7 +309,7 @@ fn complete_anthropic(route: &mut RouteConfig, table: &RouteTable, env: &Environ
 }
 
 fn injection(
-    file: &ConfigFile,
+    file: &ProxyTables,
     name: &RouteName,
     setting: &InjectionSetting,
 ) -> Result<Injection, ConfigError> {
@@ -337,7 +344,7 @@ fn injection(
     }
 }
 
-fn strip_path(file: &ConfigFile, name: &RouteName, path: &str) -> Result<String, ConfigError> {
+fn strip_path(file: &ProxyTables, name: &RouteName, path: &str) -> Result<String, ConfigError> {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
     let is_path = path.strip_prefix('/').is_some_and(|segments| {
         let mut segments = segments.split('/');
@@ -350,7 +357,7 @@ fn strip_path(file: &ConfigFile, name: &RouteName, path: &str) -> Result<String,
 }
 
 fn upstream(
-    file: &ConfigFile,
+    file: &ProxyTables,
     name: &RouteName,
     url: &str,
     allow_private: bool,
@@ -361,7 +368,7 @@ fn upstream(
     })
 }
 
-fn value_error(file: &ConfigFile, name: &RouteName, key: &str, problem: &str) -> ConfigError {
+fn value_error(file: &ProxyTables, name: &RouteName, key: &str, problem: &str) -> ConfigError {
     ConfigError::Value {
         path: file.path.clone(),
         key: format!("route \"{name}\": {key}"),

@@ -11,7 +11,7 @@ fn env(variables: &[(&str, &str)]) -> Environment {
 }
 
 fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<ProxyConfig, ConfigError> {
-    let file = ConfigFile::parse(Path::new("drawbridge.toml"), text)?;
+    let file = Document::parse(Path::new("drawbridge.toml"), text)?;
     ProxyConfig::resolve(Some(&file), &env(variables))
 }
 
@@ -243,7 +243,7 @@ fn the_examples_in_the_documentation_are_valid() {
         .collect();
     assert!(examples.len() >= 7);
     for example in examples {
-        let file = ConfigFile::parse(Path::new("drawbridge.toml"), example).unwrap();
+        let file = Document::parse(Path::new("drawbridge.toml"), example).unwrap();
         let environment = Environment::new([("HOME", "/home/user")], "/nonexistent");
         let config = ProxyConfig::resolve(Some(&file), &environment).unwrap();
         assert!(config.routes[0].credential.is_ok(), "{example}");

@@ -33,7 +33,7 @@ fn variable(name: &str) -> CredentialSource {
 fn nothing_prints_a_secret() {
     let secret = Secret::new(FAKE).unwrap();
     let (_folder, environment) = environment(&[("ANTHROPIC_API_KEY", FAKE)], "");
-    let setting = environment.setting("ANTHROPIC_API_KEY").unwrap();
+    let setting = crate::secret::setting(&environment, "ANTHROPIC_API_KEY").unwrap();
     insta::assert_snapshot!(
         format!(
             "{secret:?}\n{:?} {:?} {:?}\n{setting:?}",
