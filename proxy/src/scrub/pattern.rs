@@ -45,7 +45,7 @@ impl Patterns {
         Self::new([])
     }
 
-    /// Hides `secrets` in every form of [`forms`](super::forms()).
+    /// Hides `secrets` in every form of `forms`.
     ///
     /// # Errors
     /// The set is too large to search for, which takes millions of secrets.

@@ -150,7 +150,7 @@ impl Secret {
     }
 
     /// What to remove from answers: the value in every form of
-    /// [`scrub::forms`](crate::scrub::forms()). Made once, at load.
+    /// `scrub::forms`. Made once, at load.
     #[must_use]
     pub fn patterns(&self) -> &Patterns {
         &self.shared.patterns
