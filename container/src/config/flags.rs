@@ -34,7 +34,7 @@ impl<K: SettingKey> FlagValues<K> {
 
     /// Adds a value to a setting that is a list, and replaces that of any other.
     pub(crate) fn give(&mut self, key: K, text: impl Into<String>) {
-        if key.setting().flag != Flag::Repeated {
+        if !key.setting().is_list() {
             self.0.retain(|(other, _)| *other != key);
         }
         self.0.push((key, text.into()));

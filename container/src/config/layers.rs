@@ -7,7 +7,7 @@ use drawbridge_settings::Document;
 use drawbridge_shared::protocol::AgentKind;
 
 use super::flags::FlagValues;
-use super::setting::{Default, Flag, Scope, Setting, SettingKey};
+use super::setting::{Default, Scope, Setting, SettingKey};
 use crate::error::{Error, Result};
 
 pub(super) const RUN: &str = "[run]";
@@ -72,7 +72,7 @@ impl<K: SettingKey> Layers<'_, K> {
         let setting = key.setting();
         let mut values = Vec::new();
         // A list has the values of all layers, in which the strongest is last.
-        let is_list = setting.flag == Flag::Repeated;
+        let is_list = setting.is_list();
         for layer in &self.layers {
             if values.is_empty() || is_list {
                 values.splice(0..0, layer.values(key)?);

@@ -2,6 +2,7 @@
 
 use drawbridge_proxy::config::ProxyConfig;
 use drawbridge_settings::{Document, Environment};
+use drawbridge_shared::protocol::{AgentArgsError, AgentKind, check_agent_args};
 
 use super::credentials;
 use super::flags::FlagValues;
@@ -64,6 +65,7 @@ pub(crate) fn resolve_with(
         environment: &|name| environment.variable(name).map(str::to_owned),
         file,
     })?;
+    require_agent_args(&settings)?;
     if let Some(file) = file {
         // Flags add to what the file has, and their rows are the last.
         let mounts = MountRequest::from_tables(&file.path, &file.mounts)?;
@@ -79,4 +81,28 @@ pub(crate) fn resolve_with(
     let (_, of_serve) = ServeSettings::of_file(file)?;
     rows.extend(of_serve);
     Ok((settings, rows))
+}
+
+/// Refuses arguments that the agent has no use for, or that undo ours.
+fn require_agent_args(settings: &RunSettings) -> Result<()> {
+    let agent = settings.agent;
+    check_agent_args(agent, &settings.agent_args).map_err(|refused| {
+        let hint = match (&refused, agent) {
+            (AgentArgsError::NoCommandLine(_), AgentKind::Builtin) => {
+                "leave it out, or choose another agent".to_owned()
+            }
+            (AgentArgsError::NoCommandLine(_), _) => {
+                let name = agent.name();
+                format!("give it behind two dashes: --agent {name} -- PROGRAM ARGUMENTS")
+            }
+            (AgentArgsError::NotAFlag(_), _) => {
+                "begin with a flag, and give its value as --flag=value or as the next --agent-arg"
+                    .to_owned()
+            }
+            (AgentArgsError::Reserved { .. }, _) => {
+                "leave it out; `drawbridge run --help` lists what can be set".to_owned()
+            }
+        };
+        Error::usage("--agent-arg").hint(hint).caused_by(refused)
+    })
 }

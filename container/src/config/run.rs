@@ -174,6 +174,15 @@ settings! {
         flag: Flag::Elsewhere,
         scopes: &[Scope::Variable, Scope::Table, Scope::AgentTable],
     };
+    // A submission has `agentArgs`.
+    AgentArg => agent_args: Vec<String> = list(|text| Ok(text.to_owned())), Setting {
+        name: "agent-arg",
+        help: "Argument to add to the agent's own command line; may be repeated",
+        value: "TEXT",
+        flag: Flag::RepeatedArgument,
+        scopes: &[],
+        ..ROW
+    };
     // The file has `[[mounts]]`, and a submission `mounts`.
     Mount => mounts: Vec<MountRequest> = list(MountRequest::from_flag), Setting {
         name: "mount",

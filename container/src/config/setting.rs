@@ -40,6 +40,8 @@ pub(crate) enum Flag {
     Switch(&'static str, &'static str),
     /// `--NAME VALUE`, which may be given more than once.
     Repeated,
+    /// `--NAME VALUE`, repeated, with values that may begin with a dash.
+    RepeatedArgument,
     /// A flag that only some commands have, and declare on their own.
     Elsewhere,
 }
@@ -58,6 +60,11 @@ pub(crate) enum Scope {
 }
 
 impl Setting {
+    /// Whether it has any number of values.
+    pub(super) const fn is_list(&self) -> bool {
+        matches!(self.flag, Flag::Repeated | Flag::RepeatedArgument)
+    }
+
     pub(crate) fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
     }
@@ -96,6 +103,7 @@ impl Setting {
                 .help(self.help)
                 .action(ArgAction::SetTrue),
             Flag::Repeated => arg.action(ArgAction::Append),
+            Flag::RepeatedArgument => arg.action(ArgAction::Append).allow_hyphen_values(true),
             Flag::Elsewhere => return None,
         })
     }

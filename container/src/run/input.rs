@@ -25,6 +25,7 @@ pub(super) fn options(
         run_id: Some(context.run.clone()),
         agent: Some(AgentOptions {
             command: program,
+            extra_args: settings.agent_args.clone(),
             model: settings.model.clone(),
             ..AgentOptions::new(settings.agent)
         }),

@@ -183,7 +183,7 @@ fn to_value(value: impl Serialize) -> Result<Value> {
 async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Value> {
     let submission = Submission::parse(input)?;
     // What could never start is refused now, while somebody listens.
-    require_runnable(&submission, hub.setup.runs(), &hub.state)?;
+    require_runnable(&submission, &hub.setup, &hub.state)?;
     accept(hub, input.to_owned(), &submission).await
 }
 

@@ -60,7 +60,7 @@ impl Attempt {
             Ok(submission) => submission,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
-        let request = match request_of(&submission, self.hub.setup.runs()) {
+        let request = match request_of(&submission, &self.hub.setup) {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), Observed::default())),
         };

@@ -129,6 +129,11 @@ pub(crate) fn submit(args: &SubmitArgs) -> Result<Exit> {
         key: args.key.clone(),
         settings: settings(&args.settings),
         mounts: mounts(&args.settings)?,
+        agent_args: args
+            .settings
+            .all(Key::AgentArg)
+            .map(str::to_owned)
+            .collect(),
         program: args.program.clone(),
         stay_open: args.stay_open,
     };

@@ -63,7 +63,7 @@ pub(crate) fn command(args: ServeArgs) -> Result<Exit> {
         // An unreadable configuration is found out before anybody relies on us.
         let file = find_file(&observe()?)?;
         let (settings, _) = ServeSettings::resolve(&args.settings, file.as_ref())?;
-        let setup = Setup::new(settings, args.runs);
+        let setup = Setup::new(settings, args.runs).with_agent_args(args.agent_args);
         prepare::require_startable(setup.runs())?;
         let state = State::open()?;
         let _lock = lock(&state)?;

@@ -18,6 +18,9 @@ pub(crate) struct ServeArgs {
     /// events to standard output. The end of the input ends the program.
     #[arg(long)]
     pub(super) stdio: bool,
+    /// Let submissions add arguments to the command lines of their agents.
+    #[arg(long)]
+    pub(super) agent_args: bool,
     #[command(flatten)]
     pub(super) settings: FlagValues<ServeKey>,
     #[command(flatten)]
@@ -30,6 +33,8 @@ pub(crate) struct Setup {
     settings: ServeSettings,
     /// Flags of all runs, which win over environment and file.
     runs: FlagValues<Key>,
+    /// Whether submissions may have `agentArgs`.
+    allows_agent_args: bool,
 }
 
 impl Setup {
@@ -37,7 +42,21 @@ impl Setup {
         if let Some(program) = &settings.on_request {
             runs.give(Key::OnRequest, program);
         }
-        Self { settings, runs }
+        Self {
+            settings,
+            runs,
+            allows_agent_args: false,
+        }
+    }
+
+    /// This setup with `agentArgs` in submissions as `serve --agent-args` has it.
+    pub(super) const fn with_agent_args(mut self, allowed: bool) -> Self {
+        self.allows_agent_args = allowed;
+        self
+    }
+
+    pub(super) const fn allows_agent_args(&self) -> bool {
+        self.allows_agent_args
     }
 
     /// Flags of all runs, which win over environment and file.

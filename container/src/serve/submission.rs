@@ -95,6 +95,9 @@ pub(crate) struct Submission {
     /// `--mount` has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<String>,
+    /// Arguments for the agent's own command line, as `--agent-arg` has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) agent_args: Vec<String>,
     /// Program and arguments of the agents `command` and `acp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) program: Vec<String>,
@@ -137,6 +140,9 @@ impl Submission {
             if let Some(text) = self.settings.get(key.name()) {
                 flags.give(key, text);
             }
+        }
+        for arg in &self.agent_args {
+            flags.give(Key::AgentArg, arg);
         }
         for mount in &self.mounts {
             flags.give(Key::Mount, mount);

@@ -258,3 +258,47 @@ fn what_a_command_here_reads_is_mounted_for_nobody_to_write() {
         assert!(ended.err.contains(read), "{ended:?}");
     }
 }
+
+#[test]
+fn arguments_for_the_agent_travel_in_its_document_or_are_refused() {
+    let machine = TestMachine::new("answer");
+    let added = ["--agent-arg", "--fallback-model", "--agent-arg=small"];
+    assert_eq!(machine.run(&added).code, 0);
+    let input: serde_json::Value = serde_json::from_str(&machine.read("bin/input")).unwrap();
+    let args = &input["drawbridge"]["agent"]["extraArgs"];
+    assert_eq!(args, &serde_json::json!(["--fallback-model", "small"]));
+    for (args, cause, hint) in [
+        (
+            &["--agent-arg=--model"][..],
+            "--agent-arg: \"--model\" is set by drawbridge",
+            "leave it out",
+        ),
+        (
+            &["--agent", "builtin", "--agent-arg", "-x"],
+            "--agent-arg: the agent builtin takes no arguments",
+            "choose another agent",
+        ),
+        (
+            &["--agent", "acp", "--agent-arg", "-x", "--", "true"],
+            "--agent-arg: the agent acp takes no arguments",
+            "behind two dashes",
+        ),
+        (
+            &["--agent-arg", "hello"],
+            "is not a flag",
+            "begin with a flag",
+        ),
+    ] {
+        let ended = machine.run(args);
+        ended.assert_error(2, cause);
+        ended.assert_error(2, hint);
+    }
+    fs::write(
+        machine.path("cwd/drawbridge.toml"),
+        "[run]\nagent-arg = '-x'\n",
+    )
+    .unwrap();
+    machine
+        .run(&[])
+        .assert_error(2, "unknown key \"agent-arg\"");
+}

@@ -364,3 +364,27 @@ fn an_engine_that_stops_under_serve_costs_one_run() {
     assert_eq!(driver.end(), 0);
     machine.assert_nothing_is_left();
 }
+
+#[test]
+fn a_submission_adds_arguments_where_serve_allows_it() {
+    let machine = TestMachine::new("answer");
+    let submission = json!({ "prompt": "hi", "agentArgs": ["--fallback-model=small"] });
+    let mut driver = Driver::start(&machine, &["--runtime", "docker"]);
+    driver.submit(&submission);
+    let refusal = driver.answer().to_string();
+    assert!(refusal.contains("may not add arguments"), "{refusal}");
+    let setting = json!({ "prompt": "hi", "settings": { "agent-arg": "-x" } });
+    driver.submit(&setting);
+    let refusal = driver.answer().to_string();
+    assert!(refusal.contains("unknown setting"), "{refusal}");
+    assert_eq!(driver.end(), 0);
+
+    let mut driver = Driver::start(&machine, &["--runtime", "docker", "--agent-args"]);
+    driver.submit(&json!({ "prompt": "hi", "agentArgs": ["--model=x"] }));
+    let refusal = driver.answer().to_string();
+    assert!(refusal.contains("is set by drawbridge"), "{refusal}");
+    driver.submit(&submission);
+    driver.until("done");
+    assert!(machine.read("bin/input").contains("--fallback-model=small"));
+    assert_eq!(driver.end(), 0);
+}

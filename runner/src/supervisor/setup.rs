@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 use drawbridge_shared::env;
 use drawbridge_shared::ids::AgentSessionId;
 use drawbridge_shared::protocol::{
-    AgentKind, AgentOptions, ProxyEndpoint, RunInput, RunOptions, RunPaths,
+    AgentArgsError, AgentKind, AgentOptions, ProxyEndpoint, RunInput, RunOptions, RunPaths,
+    check_agent_args,
 };
 
 use super::script_gate::{self, Decision, ScriptError};
@@ -61,6 +62,8 @@ pub(crate) enum SetupError {
     Inbox { folder: PathBuf, source: io::Error },
     #[error("{}={name:?} is not one of {}", env::DRAWBRIDGE_AGENT, agent_names())]
     UnknownAgent { name: String },
+    #[error("`agent.extraArgs`")]
+    AgentArgs(#[from] AgentArgsError),
     #[error("cannot open a loopback port for the proxy")]
     Relay(#[source] io::Error),
 }
@@ -139,6 +142,7 @@ fn container_paths() -> RunPaths {
 /// The agent of the document, else the image's.
 fn agent_options(options: RunOptions) -> Result<AgentOptions, SetupError> {
     if let Some(agent) = options.agent {
+        check_agent_args(agent.kind, &agent.extra_args)?;
         return Ok(agent);
     }
     let kind = match std::env::var(env::DRAWBRIDGE_AGENT) {

@@ -19,6 +19,7 @@ crate::tests![
     what_a_stopped_agent_says_at_its_end_counts,
     a_kill_loses_no_message,
     the_key_is_in_the_environment_and_not_in_the_arguments,
+    added_arguments_reach_codex_and_change_no_key_of_ours,
     an_acp_agent_needs_a_program,
     chat_text_is_no_command_of_an_acp_agent,
 ];
@@ -237,6 +238,32 @@ fn the_key_is_in_the_environment_and_not_in_the_arguments() {
                 "{text}"
             );
         }
+    }
+}
+
+fn added_arguments_reach_codex_and_change_no_key_of_ours() {
+    let group = Group::new();
+    let mut document = document(&group, "codex", "one", "flags");
+    document["drawbridge"]["agent"]["extraArgs"] = json!(["-c", "model_verbosity=low"]);
+    let (record, _) = group.run_once(&document);
+    let text = record.result.unwrap();
+    assert!(text.contains("model_verbosity=low"), "{text}");
+    let keys = text.split_whitespace().filter(|word| word.contains('='));
+    let ours: Vec<_> = keys
+        .filter(|key| !key.starts_with("model_verbosity"))
+        .collect();
+    assert!(
+        ours.iter().any(|key| key.starts_with("approval_policy=")),
+        "{text}"
+    );
+    for key in ours
+        .iter()
+        .filter(|key| key.starts_with(char::is_lowercase))
+    {
+        document["drawbridge"]["agent"]["extraArgs"] = json!(["-c", key]);
+        let run = group.run(&document);
+        assert!(run.error().contains("is set by drawbridge"), "{key}");
+        assert_eq!(run.exit().0, 1);
     }
 }
 

@@ -11,6 +11,7 @@ use crate::harness::Group;
 
 crate::tests![
     tools_are_configurable,
+    added_arguments_are_the_last_and_never_ours,
     the_global_instructions_are_for_groups_that_are_not_main,
     extra_folders_are_added,
     settings_are_written_once,
@@ -70,6 +71,23 @@ fn tools_are_configurable() {
         None,
         "no tool of the host either"
     );
+}
+
+fn added_arguments_are_the_last_and_never_ours() {
+    let group = Group::new();
+    let mut document = group.claude("x", "flags");
+    document["drawbridge"]["agent"]["extraArgs"] = json!(["--fallback-model", "small"]);
+    let flags_ = flags(&group, &document);
+    assert!(flags_.ends_with(&["--fallback-model".to_owned(), "small".to_owned()]));
+    // Whatever flag of ours is given is refused.
+    for flag in flags_.iter().filter(|flag| flag.starts_with('-')) {
+        if flag != "--fallback-model" {
+            document["drawbridge"]["agent"]["extraArgs"] = json!([flag]);
+            let run = group.run(&document);
+            assert!(run.error().contains("is set by drawbridge"), "{flag}");
+            assert_eq!(run.exit().0, 1);
+        }
+    }
 }
 
 fn the_global_instructions_are_for_groups_that_are_not_main() {

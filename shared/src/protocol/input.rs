@@ -120,6 +120,10 @@ pub struct AgentOptions {
     /// [`AgentKind::Acp`], and for the others the program to start instead of the usual one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// Arguments behind those that the runner gives the agent; see
+    /// [`check_agent_args`](super::check_agent_args).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_args: Vec<String>,
     /// Model to ask for; the agent's own default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -144,6 +148,7 @@ impl AgentOptions {
         Self {
             kind,
             command: Vec::new(),
+            extra_args: Vec::new(),
             model: None,
             max_turns: None,
             effort: None,

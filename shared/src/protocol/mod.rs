@@ -5,10 +5,12 @@
 //! by its counterpart there. Everything of ours is optional: on input it is the
 //! `drawbridge` object, on output the fields after `error`.
 
+mod agent_args;
 mod input;
 mod record;
 mod request;
 
+pub use agent_args::{AgentArgsError, check_agent_args};
 pub use input::{
     AgentKind, AgentOptions, AuthMode, MAX_INPUT_BYTES, MountedFile, ProxyAccess, ProxyEndpoint,
     RunInput, RunOptions, RunPaths, TranscriptLimits,

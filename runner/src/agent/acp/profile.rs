@@ -67,6 +67,7 @@ impl Profile {
         let mut args = command(spec, "opencode");
         args.extend(["acp".into(), "--cwd".into(), spec.workspace.clone().into()]);
         args.extend(server.args());
+        args.extend(spec.options.extra_args.iter().map(OsString::from));
         let mut child = child_spec(spec, args);
         child.env.extend(server.env());
         // Else it asks for models, plugins and itself at other hosts.
@@ -109,6 +110,7 @@ impl Profile {
         for arg in ["--acp", "--skip-trust", "--yolo", "-m", model] {
             args.push(arg.into());
         }
+        args.extend(spec.options.extra_args.iter().map(OsString::from));
         let mut child = child_spec(spec, args);
         // Else it starts itself again and ignores SIGTERM.
         child

@@ -74,7 +74,8 @@ pub(super) fn child_spec(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> C
     }
 }
 
-/// The flags, in `--flag=value` form, so that no value can pass for a flag.
+/// The flags, in `--flag=value` form, so that no value can pass for a flag, and the
+/// arguments that the user adds.
 fn flags(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> Vec<OsString> {
     let mut args = Vec::new();
     for flag in [
@@ -118,6 +119,7 @@ fn flags(spec: &AgentSpec, resume: Option<&AgentSessionId>) -> Vec<OsString> {
     if let Some(model) = &options.model {
         args.push(format!("--model={model}").into());
     }
+    args.extend(options.extra_args.iter().map(OsString::from));
     args
 }
 

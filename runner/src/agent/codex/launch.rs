@@ -44,6 +44,7 @@ pub(super) fn child_spec(spec: &AgentSpec) -> Result<ChildSpec, Failure> {
     for (key, value) in settings(spec) {
         args.extend(["-c".into(), format!("{key}={value}").into()]);
     }
+    args.extend(spec.options.extra_args.iter().map(OsString::from));
     let mut env = spec.environment();
     env.push(("CODEX_HOME".into(), codex_home.into()));
     if let Some(access) = &spec.model_access {
