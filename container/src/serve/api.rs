@@ -8,11 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::hub::Hub;
+use super::hub::{Hub, Phase, not_live};
 use super::prepare::require_runnable;
 use crate::error::{Context, Error, Result};
 use crate::requests::Reply;
-use crate::run::RunControl;
 use crate::serve::retry::RetryPolicy;
 use crate::serve::store::{Filter, Store};
 use crate::serve::submission::{Stage, Submission, SubmissionId};
@@ -94,9 +93,7 @@ pub(crate) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Value> {
         Command::Submit(input) => submit(hub, input.get()).await,
         Command::Send { id, group, message } => send(hub, id, group, message).await,
         Command::Interrupt { id } => {
-            let live = hub.shared().live.get(&id).cloned();
-            let live = live.ok_or_else(|| not_live(id))?;
-            live.interrupt.notify_one();
+            hub.control(id, |run| run.interrupt())?;
             Ok(json!({ "id": id }))
         }
         Command::Answer {
@@ -110,11 +107,7 @@ pub(crate) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Value> {
                 text,
                 snapshot: None,
             };
-            let live = hub.shared().live.get(&id).cloned();
-            let live = live.ok_or_else(|| not_live(id))?;
-            if !live.answer(RunControl::Answer { id: request, reply }) {
-                return Err(Error::full("too many answers wait for this run"));
-            }
+            hub.control(id, |run| run.answer(request, reply))?;
             Ok(json!({ "id": id }))
         }
         Command::Close { id, now } => close(hub, id, now).await,
@@ -188,7 +181,7 @@ async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Value> {
 }
 
 async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Result<Value> {
-    if hub.draining.is_cancelled() {
+    if hub.has_reached(Phase::Draining) {
         return Err(Error::not_started("serve is about to end").hint("submit it to the next one"));
     }
     if !hub.shared().queue.has_room(submission.group.as_ref()) {
@@ -225,8 +218,8 @@ async fn send(
     if let Some(id) = target
         && hub.store.add_follow_up(id, &message).await?
     {
-        if let Some(live) = hub.shared().live.get(&id) {
-            live.follow_up.notify_one();
+        if let Some(run) = hub.shared().live.get(&id) {
+            run.deliver();
         }
         return Ok(json!({ "id": id, "new": false }));
     }
@@ -248,30 +241,26 @@ async fn close(hub: &Arc<Hub>, id: SubmissionId, now: bool) -> Result<Value> {
         hub.shared().queue.remove(id);
         return Ok(json!({ "id": id, "was": Stage::Queued }));
     }
-    let live = hub.shared().live.get(&id).cloned();
-    let live = live.ok_or_else(|| not_live(id))?;
-    live.close.cancel();
-    if now {
-        live.give_up();
-    }
+    hub.control(id, |run| {
+        run.close();
+        if now {
+            run.give_up();
+        }
+        Ok(())
+    })?;
     Ok(json!({ "id": id, "was": Stage::Running }))
 }
 
 fn health(hub: &Hub) -> Value {
     let shared = hub.shared();
     json!({
-        "ok": shared.trouble.is_none(),
-        "trouble": shared.trouble,
+        "ok": shared.last_error.is_none(),
+        "trouble": shared.last_error,
         "running": shared.queue.running(),
         "waiting": shared.queue.waiting(),
-        "draining": hub.draining.is_cancelled(),
+        "draining": hub.has_reached(Phase::Draining),
         "version": env!("CARGO_PKG_VERSION"),
     })
-}
-
-fn not_live(id: SubmissionId) -> Error {
-    Error::usage(format!("submission {id} is not under way"))
-        .hint("`drawbridge list` shows what is")
 }
 
 fn unknown(id: SubmissionId) -> Error {

@@ -5,20 +5,19 @@ use std::time::Duration;
 
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::RunId;
-use drawbridge_shared::ipc::HostMessage;
 use drawbridge_shared::protocol::{ErrorKind, RecordKind, RecordStatus, RunRecord};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::delivery::deliver;
-use super::hub::{Hub, Live};
+use super::hub::Hub;
 use super::prepare::request_of;
+use super::run_handle::{RunCommand, RunInbox};
 use crate::error::{Error, Result};
 use crate::events::{Event, RecordedEvent, channel};
-use crate::run::RunControl;
 use crate::run::follow_ups::Source;
-use crate::run::{Request, launch};
+use crate::run::{Request, RunControl, launch};
 use crate::serve::retry::{Class, Failure, look_first};
 use crate::serve::submission::{Submission, SubmissionId};
 
@@ -40,12 +39,11 @@ pub(super) struct Observed {
     log: Vec<String>,
 }
 
-/// A run under way.
+/// One attempt at a submission.
 pub(super) struct Attempt {
     pub(super) hub: Arc<Hub>,
     pub(super) id: SubmissionId,
     pub(super) number: u32,
-    pub(super) live: Live,
 }
 
 impl Attempt {
@@ -53,7 +51,11 @@ impl Attempt {
     ///
     /// # Errors
     /// What happened cannot be written down. The run has ended nevertheless.
-    pub(super) async fn run(&self, input: &str) -> Result<(Result<Exit>, Observed)> {
+    pub(super) async fn run(
+        &self,
+        input: &str,
+        inbox: RunInbox,
+    ) -> Result<(Result<Exit>, Observed)> {
         let (messages, receiver) = mpsc::channel(1);
         let (reporter, mut events) = channel();
         let submission = match Submission::parse(input) {
@@ -65,84 +67,92 @@ impl Attempt {
             Err(error) => return Ok((Err(error), Observed::default())),
         };
         let state = self.hub.state.clone();
+        let (close, stop) = (inbox.close.clone(), inbox.stop.clone());
         let request = Request {
             follow_ups: Source::Given(receiver),
-            stop: Some(self.live.stop.clone()),
+            stop: Some(stop.clone()),
             ..request
         };
         let run = tokio::task::spawn_local(async move { launch(request, &state, reporter).await });
-        let feeder = tokio::task::spawn_local(feed(
-            Arc::clone(&self.hub),
-            self.id,
-            self.live.clone(),
-            messages,
-        ));
+        let feeder = Feeder {
+            hub: Arc::clone(&self.hub),
+            id: self.id,
+            inbox,
+            run: messages,
+            is_open: true,
+        };
+        let feeding = tokio::task::spawn_local(feeder.feed());
         let mut observed = Observed::default();
         let mut written = Ok(());
         while let Some(told) = events.recv().await {
             observed.take(&told.event);
             if ends_the_first_turn(&told.event) && !submission.stay_open {
-                self.live.close.cancel();
+                close.cancel();
             }
             if written.is_ok() {
                 written = self.write(&told).await;
             }
             if written.is_err() {
                 // What cannot be written down must not go on.
-                self.live.stop.cancel();
+                stop.cancel();
             }
         }
-        self.live.close.cancel();
+        close.cancel();
         let lost = |_| Err(Error::infrastructure("the run's task failed"));
         let ended = run.await.unwrap_or_else(lost);
-        let _ = feeder.await;
+        let _ = feeding.await;
         written.map(|()| (ended, observed))
     }
 
     async fn write(&self, told: &RecordedEvent) -> Result<()> {
         let store = &self.hub.store;
         self.hub
-            .insist(|| store.append(self.id, self.number, told))
+            .retry_until_ok(|| store.append(self.id, self.number, told))
             .await
     }
 }
 
-/// Hands the run what its callers have for it, until it is over: follow-ups,
-/// each after the store has it, until the conversation is closed; answers to
-/// its agent's requests and interrupts also after that.
-async fn feed(hub: Arc<Hub>, id: SubmissionId, live: Live, messages: mpsc::Sender<RunControl>) {
-    let mut is_open = true;
-    while let Some(next) = next_word(&hub, id, &live, &messages, &mut is_open).await {
-        if messages.send(next).await.is_err() {
-            return;
-        }
-    }
+/// The task that gives a run the inputs of its clients.
+struct Feeder {
+    hub: Arc<Hub>,
+    id: SubmissionId,
+    inbox: RunInbox,
+    run: mpsc::Sender<RunControl>,
+    /// Whether the conversation takes follow-ups.
+    is_open: bool,
 }
 
-/// What to tell the run next; `None` when it is over.
-async fn next_word(
-    hub: &Hub,
-    id: SubmissionId,
-    live: &Live,
-    messages: &mpsc::Sender<RunControl>,
-    is_open: &mut bool,
-) -> Option<RunControl> {
-    loop {
-        let delivery = deliver(hub, id, live.group.as_ref(), messages);
-        let is_delayed = *is_open && !delivery.await.ok()?;
-        tokio::select! {
-            biased;
-            () = messages.closed() => return None,
-            () = live.follow_up.notified(), if *is_open => {}
-            () = live.interrupt.notified() => {
-                return Some(RunControl::Message(HostMessage::Interrupt));
+impl Feeder {
+    /// Feeds the run until it ends: with follow-ups until the conversation is
+    /// closed, each after the store has it, and with answers to its agent's
+    /// requests and interrupts also after that.
+    async fn feed(mut self) {
+        while let Some(input) = self.next_input().await {
+            if self.run.send(input).await.is_err() {
+                return;
             }
-            answer = live.next_answer() => return Some(answer),
-            () = live.close.cancelled(), if *is_open => {
-                *is_open = false;
-                return Some(RunControl::Close);
+        }
+    }
+
+    /// The next input that is no follow-up of the store; `None` when the run has
+    /// ended. The follow-ups are delivered meanwhile.
+    async fn next_input(&mut self) -> Option<RunControl> {
+        loop {
+            let delivery = deliver(&self.hub, self.id, self.inbox.group.as_ref(), &self.run);
+            let is_delayed = self.is_open && !delivery.await.ok()?;
+            tokio::select! {
+                biased;
+                () = self.run.closed() => return None,
+                Some(command) = self.inbox.commands.recv() => match command {
+                    RunCommand::Deliver => {}
+                    RunCommand::Forward(control) => return Some(control),
+                },
+                () = self.inbox.close.cancelled(), if self.is_open => {
+                    self.is_open = false;
+                    return Some(RunControl::Close);
+                }
+                () = sleep(DELIVERY_PAUSE), if is_delayed => {}
             }
-            () = sleep(DELIVERY_PAUSE), if is_delayed => {}
         }
     }
 }
@@ -208,7 +218,9 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use drawbridge_shared::ids::GroupName;
+    use drawbridge_shared::ipc::HostMessage;
 
+    use super::super::run_handle::RunHandle;
     use super::super::settings::Setup;
     use super::*;
     use crate::config::{FlagValues, ServeSettings};
@@ -258,15 +270,18 @@ mod tests {
         let group = state.group(&name).unwrap();
         let (settings, _) = ServeSettings::of_file(None).unwrap();
         let hub = Hub::new(store, state, Setup::new(settings, FlagValues::default()));
-        let live = Live {
-            group: Some(name),
-            ..Live::default()
+        let (run, mut inputs) = mpsc::channel(1);
+        let (_handle, inbox) = RunHandle::new(Some(name), submission.kind);
+        let mut feeder = Feeder {
+            hub: Arc::new(hub),
+            id,
+            inbox,
+            run,
+            is_open: true,
         };
-        let (messages, mut run) = mpsc::channel(1);
-        let mut is_open = true;
         let taken = tokio::select! {
-            word = next_word(&hub, id, &live, &messages, &mut is_open) => panic!("{word:?}"),
-            taken = take_the_third_try(&mut run, &group) => taken,
+            input = feeder.next_input() => panic!("{input:?}"),
+            taken = take_the_third_try(&mut inputs, &group) => taken,
             () = sleep(DELIVERY_PAUSE * 30) => panic!("it is not tried again"),
         };
         // What is ready is not made ready a second time.

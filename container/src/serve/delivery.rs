@@ -16,9 +16,9 @@ use crate::serve::store::WaitingFollowUp;
 use crate::serve::submission::SubmissionId;
 use crate::state::Outbox;
 
-/// The run takes nothing any more, or nothing can be read or written.
+/// The run takes no more inputs, or the store cannot be used.
 #[derive(Debug)]
-pub(super) struct Over;
+pub(super) struct RunEnded;
 
 /// Hands over what waits for a run, and says whether that was all of it. What
 /// cannot be handed over goes on waiting, and so does what is behind it.
@@ -27,9 +27,9 @@ pub(super) async fn deliver(
     id: SubmissionId,
     group: Option<&GroupName>,
     run: &mpsc::Sender<RunControl>,
-) -> Result<bool, Over> {
-    let waiting = hub.insist(|| hub.store.undelivered(id)).await;
-    for follow_up in waiting.map_err(|_| Over)? {
+) -> Result<bool, RunEnded> {
+    let waiting = hub.retry_until_ok(|| hub.store.undelivered(id)).await;
+    for follow_up in waiting.map_err(|_| RunEnded)? {
         let is_done = match (serde_json::from_str(&follow_up.json), group) {
             (Ok(message), Some(group)) => {
                 let outbox = Outbox::of(&hub.state, group);
@@ -37,19 +37,21 @@ pub(super) async fn deliver(
             }
             // Its folder is gone with the run, and nothing can come twice.
             (Ok(message), None) => {
-                say(run, RunControl::Message(message)).await?;
+                send_and_wait(run, RunControl::Message(message)).await?;
                 true
             }
             (Err(error), _) => {
-                say(run, RunControl::Invalid(error.to_string())).await?;
+                send_and_wait(run, RunControl::Invalid(error.to_string())).await?;
                 true
             }
         };
         if !is_done {
             return Ok(false);
         }
-        let noted = hub.insist(|| hub.store.delivered(follow_up.id)).await;
-        noted.map_err(|_| Over)?;
+        let noted = hub
+            .retry_until_ok(|| hub.store.delivered(follow_up.id))
+            .await;
+        noted.map_err(|_| RunEnded)?;
     }
     Ok(true)
 }
@@ -61,7 +63,7 @@ async fn hand_over(
     follow_up: &WaitingFollowUp,
     message: HostMessage,
     run: &mpsc::Sender<RunControl>,
-) -> Result<bool, Over> {
+) -> Result<bool, RunEnded> {
     let file = match &follow_up.file {
         // It was ready at an earlier try, and may have gone unseen.
         Some(file) if outbox.handed_over(file) => return Ok(true),
@@ -72,45 +74,51 @@ async fn hand_over(
                 file: file.clone(),
                 message,
             };
-            say(run, prepare).await?;
+            send_and_wait(run, prepare).await?;
             if !outbox.has(&file) {
                 return Ok(false);
             }
-            let ready = hub.insist(|| hub.store.ready(follow_up.id, Some(file.clone())));
-            ready.await.map_err(|_| Over)?;
+            let ready = hub.retry_until_ok(|| hub.store.ready(follow_up.id, Some(file.clone())));
+            ready.await.map_err(|_| RunEnded)?;
             file
         }
     };
-    say(run, RunControl::HandOver { file: file.clone() }).await?;
+    send_and_wait(run, RunControl::HandOver { file: file.clone() }).await?;
     Ok(outbox.handed_over(&file))
 }
 
 /// Tells the run something and waits until it was done.
-async fn say(run: &mpsc::Sender<RunControl>, what: RunControl) -> Result<(), Over> {
-    run.send(what).await.map_err(|_| Over)?;
+async fn send_and_wait(run: &mpsc::Sender<RunControl>, input: RunControl) -> Result<(), RunEnded> {
+    run.send(input).await.map_err(|_| RunEnded)?;
     // The channel holds one thing, and the run does what it takes at once, on this
     // thread: with room again, it is done.
-    let done = run.reserve().await.map_err(|_| Over)?;
+    let done = run.reserve().await.map_err(|_| RunEnded)?;
     drop(done);
     Ok(())
 }
 
 /// Finds out, at the end of an attempt, what of that which was ready its agent
 /// was given. Nothing may be in the outbox when another run begins.
-pub(super) async fn settle(hub: &Hub, id: SubmissionId, group: Option<&GroupName>) -> Result<()> {
+pub(super) async fn reconcile(
+    hub: &Hub,
+    id: SubmissionId,
+    group: Option<&GroupName>,
+) -> Result<()> {
     let Some(group) = group else {
         return Ok(());
     };
     let outbox = Outbox::of(&hub.state, group);
-    for waiting in hub.insist(|| hub.store.undelivered(id)).await? {
+    for waiting in hub.retry_until_ok(|| hub.store.undelivered(id)).await? {
         let Some(file) = &waiting.file else {
             continue;
         };
         if outbox.handed_over(file) {
-            hub.insist(|| hub.store.delivered(waiting.id)).await?;
+            hub.retry_until_ok(|| hub.store.delivered(waiting.id))
+                .await?;
         } else {
             // First here: without its file it would count as handed over.
-            hub.insist(|| hub.store.ready(waiting.id, None)).await?;
+            hub.retry_until_ok(|| hub.store.ready(waiting.id, None))
+                .await?;
         }
     }
     if let Err(error) = outbox.clear() {

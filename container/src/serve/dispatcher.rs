@@ -10,13 +10,14 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::attempt::{Attempt, Observed};
 use super::delivery;
-use super::hub::{Hub, Leftover, Live};
+use super::hub::{Hub, OrphanRun, Phase};
+use super::run_handle::{RunHandle, RunInbox};
 use crate::engine::orphans;
 use crate::error::{Error, Result};
 use crate::process::interrupt::Interrupts;
 use crate::serve::retry::{Failure, Next};
-use crate::serve::store::{Claim, Ending, Waiting, now_ms};
-use crate::serve::submission::{Kind, SubmissionId};
+use crate::serve::store::{Ending, Waiting, now_ms};
+use crate::serve::submission::SubmissionId;
 use crate::terminal::output;
 
 /// Pause before looking again whether a group is free that another program
@@ -30,7 +31,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// Far enough away to mean never.
 const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
-/// Runs what is in the queue until a signal or [`Hub::draining`] asks for the
+/// Runs what is in the queue until a signal or [`Phase::Draining`] asks for the
 /// end, and then lets what runs come to its own.
 ///
 /// # Errors
@@ -40,7 +41,7 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result
     let mut prune_at = Instant::now();
     loop {
         while let Some(id) = next(hub) {
-            attempts.spawn_local(attend(Arc::clone(hub), id));
+            attempts.spawn_local(run_submission(Arc::clone(hub), id));
         }
         let due = hub.shared().queue.next_due();
         let due = due.unwrap_or_else(|| Instant::now() + NEVER);
@@ -52,16 +53,16 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result
                 return Err(error);
             },
             () = hub.changed.notified() => {}
-            () = sleep_until(due.into()), if !has_trouble(hub) => {}
+            () = sleep_until(due.into()), if can_write(hub) => {}
             () = sleep_until(prune_at.into()) => {
                 prune(hub).await;
                 prune_at = Instant::now() + PRUNE_INTERVAL;
             }
-            () = hub.draining.cancelled() => break,
+            () = hub.reached(Phase::Draining) => break,
             () = signals.recv() => break,
         }
     }
-    hub.draining.cancel();
+    hub.advance_to(Phase::Draining);
     drain(hub, signals, attempts).await
 }
 
@@ -75,23 +76,22 @@ fn settled(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
 /// Ends all live runs. Of what cannot be written down then, the next start
 /// finds the traces.
 fn stop_all(hub: &Hub) {
-    hub.draining.cancel();
-    for live in hub.shared().live.values() {
-        live.stop.cancel();
+    for run in hub.shared().live.values() {
+        run.stop();
     }
-    hub.ending.cancel();
+    hub.advance_to(Phase::Stopping);
 }
 
 fn next(hub: &Hub) -> Option<SubmissionId> {
     let mut shared = hub.shared();
-    if shared.trouble.is_some() {
+    if shared.last_error.is_some() {
         return None;
     }
     shared.queue.take(Instant::now())
 }
 
-fn has_trouble(hub: &Hub) -> bool {
-    hub.shared().trouble.is_some()
+fn can_write(hub: &Hub) -> bool {
+    hub.shared().last_error.is_none()
 }
 
 async fn prune(hub: &Hub) {
@@ -108,15 +108,15 @@ async fn drain(
     signals: &mut Interrupts,
     mut attempts: JoinSet<Result<()>>,
 ) -> Result<Exit> {
-    let live: Vec<Live> = hub.shared().live.values().cloned().collect();
-    if !live.is_empty() {
-        let (count, patience) = (live.len(), hub.setup.drain().as_secs());
+    let count = hub.shared().live.len();
+    if count > 0 {
+        let patience = hub.setup.drain().as_secs();
         output::note(&format!(
             "waiting for {count} runs to end, {patience} s at most; another signal ends them"
         ));
     }
-    for live in live {
-        live.close.cancel();
+    for run in hub.shared().live.values() {
+        run.close();
     }
     let rest = async |attempts: &mut JoinSet<Result<()>>| {
         let mut ended = Ok(());
@@ -137,8 +137,8 @@ async fn drain(
     }
 }
 
-/// Attends to one submission that has its turn.
-async fn attend(hub: Arc<Hub>, id: SubmissionId) -> Result<()> {
+/// Runs one submission that has its turn.
+async fn run_submission(hub: Arc<Hub>, id: SubmissionId) -> Result<()> {
     let done = attempt(&hub, id).await;
     hub.shared().queue.finish(id);
     if let Ok(Some(next)) = &done {
@@ -150,7 +150,7 @@ async fn attend(hub: Arc<Hub>, id: SubmissionId) -> Result<()> {
 
 /// Makes an attempt, and returns what has to wait for another turn after it.
 async fn attempt(hub: &Arc<Hub>, id: SubmissionId) -> Result<Option<Waiting>> {
-    let Some(summary) = hub.insist(|| hub.store.find(id)).await? else {
+    let Some(summary) = hub.retry_until_ok(|| hub.store.find(id)).await? else {
         return Ok(None);
     };
     let (group, kind) = (summary.group, summary.kind);
@@ -164,23 +164,19 @@ async fn attempt(hub: &Arc<Hub>, id: SubmissionId) -> Result<Option<Waiting>> {
         Some(name) => hub.state.is_in_use(name),
         None => false,
     };
-    if is_blocked || hub.meets_a_leftover(id, group.as_ref()) {
+    if is_blocked || hub.is_blocked_by_orphan(id, group.as_ref()) {
         // It is nobody's failure, so it counts for nothing.
         return Ok(Some(again(BUSY_PAUSE)));
     }
     // Registered before it is claimed, so that a follow-up finds one or the other.
-    let live = Live {
-        group: group.clone(),
-        takes_messages: kind == Kind::Message,
-        ..Live::default()
-    };
-    hub.shared().live.insert(id, live.clone());
-    if hub.draining.is_cancelled() {
+    let (handle, inbox) = RunHandle::new(group.clone(), kind);
+    hub.shared().live.insert(id, handle);
+    if hub.has_reached(Phase::Draining) {
         // It stays in the queue, which the next `serve` reads.
         hub.shared().live.remove(&id);
         return Ok(None);
     }
-    let done = claimed(hub, id, live).await;
+    let done = claimed(hub, id, inbox).await;
     hub.shared().live.remove(&id);
     Ok(match done? {
         Some((Next::Again(after), _)) => Some(again(after)),
@@ -192,37 +188,46 @@ async fn attempt(hub: &Arc<Hub>, id: SubmissionId) -> Result<Option<Waiting>> {
 async fn claimed(
     hub: &Arc<Hub>,
     id: SubmissionId,
-    live: Live,
+    inbox: RunInbox,
 ) -> Result<Option<(Next, Option<Waiting>)>> {
-    let Some(claim) = hub.insist(|| hub.store.claim(id)).await? else {
+    let Some(claim) = hub.retry_until_ok(|| hub.store.claim(id)).await? else {
         return Ok(None);
     };
     let attempt = Attempt {
         hub: Arc::clone(hub),
         id,
         number: claim.attempt,
-        live: live.clone(),
     };
-    let (ended, observed) = attempt.run(&claim.input).await?;
-    note_leftover(hub, id, &live, &observed);
-    delivery::settle(hub, id, live.group.as_ref()).await?;
+    let group = inbox.group.clone();
+    let (ended, observed) = attempt.run(&claim.input, inbox).await?;
+    record_orphan(hub, id, group.as_ref(), &observed);
+    delivery::reconcile(hub, id, group.as_ref()).await?;
+    let is_given_up = is_given_up(hub, id);
     let ending = match observed.failure(id, &ended) {
         None => Ending::Done(Exit::Success),
-        Some(_) if live.is_given_up() => Ending::Done(Exit::Interrupted),
-        Some(failure) => Ending::Failed(failure.clone(), after(hub, &failure, &claim)),
+        Some(_) if is_given_up => Ending::Done(Exit::Interrupted),
+        Some(failure) => {
+            let next = next_step(hub, &failure, claim.attempt, claim.allowed);
+            Ending::Failed(failure, next)
+        }
     };
     let store = &hub.store;
     let handed_on = hub
-        .insist(|| store.finish(id, claim.attempt, &ending))
+        .retry_until_ok(|| store.finish(id, claim.attempt, &ending))
         .await?;
     let next = match ending {
         Ending::Failed(failure, next) => {
-            log_failure(id, live.group.as_ref(), claim.attempt, &failure, next);
+            log_failure(id, group.as_ref(), claim.attempt, &failure, next);
             next
         }
         Ending::Done(_) => Next::GiveUp,
     };
     Ok(Some((next, handed_on)))
+}
+
+fn is_given_up(hub: &Hub, id: SubmissionId) -> bool {
+    let shared = hub.shared();
+    shared.live.get(&id).is_some_and(RunHandle::is_given_up)
 }
 
 /// Says in the log that an attempt failed, and what comes of it.
@@ -244,12 +249,10 @@ pub(super) fn log_failure(
     );
 }
 
-/// What comes after a failure.
-pub(super) fn after(hub: &Hub, failure: &Failure, claim: &Claim) -> Next {
+/// The next step after a failure of attempt number `attempt` of `allowed`.
+pub(super) fn next_step(hub: &Hub, failure: &Failure, attempt: u32, allowed: u32) -> Next {
     let random = random().unwrap_or(1.0);
-    hub.setup
-        .retry()
-        .after(failure, claim.attempt, claim.allowed, random)
+    hub.setup.retry().after(failure, attempt, allowed, random)
 }
 
 /// A number between 0 and 1.
@@ -259,35 +262,34 @@ fn random() -> Option<f64> {
     Some(f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX))
 }
 
-/// A run whose folder is still there could not be ended; it is tried again
-/// before anything starts beside it.
-fn note_leftover(hub: &Arc<Hub>, id: SubmissionId, live: &Live, observed: &Observed) {
-    let Some(run) = observed.run.clone().filter(|run| hub.state.knows(run)) else {
+/// Records a run that could not be ended, and starts to remove it.
+fn record_orphan(hub: &Arc<Hub>, id: SubmissionId, group: Option<&GroupName>, observed: &Observed) {
+    let Some(run) = observed.run.clone() else {
         return;
     };
-    hub.shared().leftovers.push(Leftover {
+    let orphan = OrphanRun {
         submission: id,
-        group: live.group.clone(),
+        group: group.cloned(),
         run,
-    });
-    let hub = Arc::clone(hub);
-    tokio::task::spawn_local(async move { sweep_leftovers(&hub).await });
+    };
+    if hub.record_orphan(orphan) {
+        let hub = Arc::clone(hub);
+        tokio::task::spawn_local(async move { remove_orphans(&hub).await });
+    }
 }
 
-/// Ends what is left of runs, until there is nothing.
-pub(super) async fn sweep_leftovers(hub: &Hub) {
+/// Removes orphans until none is left.
+pub(super) async fn remove_orphans(hub: &Hub) {
     loop {
         if let Err(error) = orphans::sweep(&hub.state).await {
             tracing::warn!("{}", error.one_line());
         }
-        let state = &hub.state;
-        hub.shared().leftovers.retain(|left| state.knows(&left.run));
-        if hub.shared().leftovers.is_empty() {
+        if hub.forget_removed_orphans() {
             return;
         }
         tokio::select! {
             () = sleep(BUSY_PAUSE) => {}
-            () = hub.ending.cancelled() => return,
+            () = hub.reached(Phase::Stopping) => return,
         }
     }
 }

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::api::{Command, perform};
-use super::hub::Hub;
+use super::hub::{Hub, Phase};
 use super::stream::{self, Wanted};
 use super::token::Token;
 use crate::error::{Context, Error, Result};
@@ -58,7 +58,7 @@ pub(super) async fn listen(listener: UnixListener, hub: Arc<Hub>, token: Arc<Tok
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = callers.join_next() => continue,
-            () = hub.over.cancelled() => break,
+            () = hub.reached(Phase::Stopped) => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
@@ -92,8 +92,7 @@ fn require_this_user(stream: &UnixStream) -> Result<()> {
 }
 
 async fn converse(stream: UnixStream, hub: Arc<Hub>, token: Arc<Token>) {
-    let over = hub.over.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(|request| {
         let (hub, token) = (Arc::clone(&hub), Arc::clone(&token));
         async move { Ok::<_, Infallible>(respond(request, &hub, &token).await) }
     });
@@ -104,7 +103,7 @@ async fn converse(stream: UnixStream, hub: Arc<Hub>, token: Arc<Token>) {
     let mut connection = pin!(connection);
     let done = tokio::select! {
         done = connection.as_mut() => done,
-        () = over.cancelled() => {
+        () = hub.reached(Phase::Stopped) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

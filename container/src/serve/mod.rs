@@ -16,6 +16,7 @@ mod prepare;
 mod queue;
 mod recovery;
 mod retry;
+mod run_handle;
 mod settings;
 mod stdio;
 pub(crate) mod store;
@@ -47,7 +48,7 @@ use crate::process::{block_on, hide_memory};
 use crate::serve::store::Store;
 use crate::state::State;
 use crate::terminal::output;
-use hub::Hub;
+use hub::{Hub, Phase};
 use settings::Setup;
 use token::Token;
 
@@ -91,9 +92,9 @@ async fn serve(state: State, setup: Setup, has_stdio: bool) -> Result<Exit> {
     let stdio = has_stdio.then(|| tokio::task::spawn_local(stdio::serve(Arc::clone(&hub))));
 
     let ended = dispatcher::dispatch(&hub, &mut signals).await;
-    hub.ending.cancel();
+    hub.advance_to(Phase::Stopping);
     let _ = fs::remove_file(folder.join(SOCKET));
-    hub.over.cancel();
+    hub.advance_to(Phase::Stopped);
     let _ = callers.await;
     if let Some(stdio) = stdio {
         // It writes the last events, and ends because all else has.

@@ -7,12 +7,12 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::RunId;
 
 use super::delivery;
-use super::dispatcher::{after, log_failure, sweep_leftovers};
-use super::hub::{Hub, Leftover};
+use super::dispatcher::{log_failure, next_step, remove_orphans};
+use super::hub::{Hub, OrphanRun};
 use crate::engine::orphans;
 use crate::error::Result;
 use crate::serve::retry::{Class, Failure, look_first};
-use crate::serve::store::{Claim, Ending, Interrupted};
+use crate::serve::store::{Ending, Interrupted};
 
 /// Ends the runs of a dead `serve`, settles their attempts, and fills the queue.
 ///
@@ -26,21 +26,16 @@ pub(super) async fn recover(hub: &Arc<Hub>) -> Result<()> {
         // reached nobody. Of the others only the agent's own folders could tell
         // more, and those are not to be trusted.
         let failure = failure(left, left.run.is_some());
-        note_leftover(hub, left);
-        delivery::settle(hub, left.id, left.group.as_ref()).await?;
-        let claim = Claim {
-            attempt: left.attempt,
-            allowed: left.allowed,
-            input: String::new(),
-        };
-        let next = after(hub, &failure, &claim);
+        record_orphan(hub, left);
+        delivery::reconcile(hub, left.id, left.group.as_ref()).await?;
+        let next = next_step(hub, &failure, left.attempt, left.allowed);
         let ending = Ending::Failed(failure.clone(), next);
         hub.store.finish(left.id, left.attempt, &ending).await?;
         log_failure(left.id, left.group.as_ref(), left.attempt, &failure, next);
     }
-    if !hub.shared().leftovers.is_empty() {
+    if !hub.shared().orphans.is_empty() {
         let hub = Arc::clone(hub);
-        tokio::task::spawn_local(async move { sweep_leftovers(&hub).await });
+        tokio::task::spawn_local(async move { remove_orphans(&hub).await });
     }
     for waiting in hub.store.waiting().await? {
         hub.enqueue(waiting);
@@ -66,14 +61,13 @@ fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
     }
 }
 
-fn note_leftover(hub: &Hub, left: &Interrupted) {
+fn record_orphan(hub: &Hub, left: &Interrupted) {
     let run: Option<RunId> = left.run.as_deref().and_then(|run| run.parse().ok());
-    let Some(run) = run.filter(|run| hub.state.knows(run)) else {
-        return;
-    };
-    hub.shared().leftovers.push(Leftover {
-        submission: left.id,
-        group: left.group.clone(),
-        run,
-    });
+    if let Some(run) = run {
+        hub.record_orphan(OrphanRun {
+            submission: left.id,
+            group: left.group.clone(),
+            run,
+        });
+    }
 }

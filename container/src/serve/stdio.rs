@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::api::{Command, perform};
 use super::http::error_body;
-use super::hub::Hub;
+use super::hub::{Hub, Phase};
 use super::stream::{self, Wanted};
 use crate::error::Error;
 use crate::process::lines::TextLines;
@@ -50,7 +50,7 @@ async fn take_commands(hub: &Arc<Hub>) {
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
-            () = hub.over.cancelled() => return,
+            () = hub.reached(Phase::Stopped) => return,
         };
         let Ok(Some(line)) = line else {
             break;
@@ -70,5 +70,5 @@ async fn take_commands(hub: &Arc<Hub>) {
         };
         output::data(format!("{answer}\n").into()).await;
     }
-    hub.draining.cancel();
+    hub.advance_to(Phase::Draining);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::hub::Hub;
+use super::hub::{Hub, Phase};
 use crate::error::{Error, Result};
 use crate::serve::store::LoggedEvent;
 use crate::serve::submission::SubmissionId;
@@ -72,7 +72,7 @@ pub(super) async fn send(hub: Arc<Hub>, wanted: Wanted, pages: mpsc::Sender<Byte
             }
             continue;
         }
-        if !wanted.follow || hub.over.is_cancelled() {
+        if !wanted.follow || hub.has_reached(Phase::Stopped) {
             return;
         }
         tokio::select! {
@@ -80,7 +80,7 @@ pub(super) async fn send(hub: Arc<Hub>, wanted: Wanted, pages: mpsc::Sender<Byte
                 return;
             },
             () = pages.closed() => return,
-            () = hub.over.cancelled() => {}
+            () = hub.reached(Phase::Stopped) => {}
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use events::LoggedEvent;
 pub(crate) use follow_ups::WaitingFollowUp;
 use schema::explain;
 pub(crate) use schema::now_ms;
-pub(crate) use submissions::{Claim, Ending, Filter, Interrupted, Waiting};
+pub(crate) use submissions::{Ending, Filter, Interrupted, Waiting};
 
 /// Requests that may wait for the thread; later callers wait to ask.
 const WAITING_JOBS: usize = 256;
