@@ -5,13 +5,16 @@
 
 use clap::{Args, Subcommand};
 use drawbridge_shared::exit::Exit;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::process::block_on;
-use crate::serve::store::Store;
+use crate::serve::store::{DeadLetter, Store, Summary};
 use crate::serve::submission::{Stage, SubmissionId};
-use crate::serve::{self, Client, Command, perform_offline, show_list};
+use crate::serve::{
+    self, Accepted, Answer, Client, Command, Purged, StoreCommand, list_line, perform_on_store,
+    show_list, to_line,
+};
 use crate::state::State;
 use crate::terminal::output;
 
@@ -54,59 +57,75 @@ pub(crate) struct PurgeArgs {
 
 /// Carries the command out.
 pub(crate) fn command(command: &DeadLetterCommand) -> Result<Exit> {
-    let asked = match command {
-        DeadLetterCommand::List { .. } => Command::List {
-            stage: Some(Stage::Dead),
-            group: None,
-            after: 0,
-        },
-        DeadLetterCommand::Show { id, .. } => Command::DeadLetter { id: *id },
-        DeadLetterCommand::Retry { id } => Command::Retry { id: *id },
-        DeadLetterCommand::Purge(args) => Command::Purge { id: args.id },
-    };
-    let answer = block_on(ask(asked))?;
     match command {
-        DeadLetterCommand::List { json } => show_list(&answer, *json),
-        DeadLetterCommand::Show { json: true, .. } => output::data_line(&answer.to_string()),
-        DeadLetterCommand::Show { .. } => show(&answer),
-        DeadLetterCommand::Retry { id } => output::note(&format!("submission {id} is queued")),
-        DeadLetterCommand::Purge(_) => {
-            output::note(&format!("forgot {} dead letters", answer["purged"]));
+        DeadLetterCommand::List { json } => {
+            let dead: Vec<Summary> = ask(StoreCommand::List {
+                stage: Some(Stage::Dead),
+                group: None,
+                after: 0,
+            })?;
+            show_list(&dead, *json)?;
+        }
+        DeadLetterCommand::Show { id, json } => {
+            let letter: DeadLetter = ask(StoreCommand::DeadLetter { id: *id })?;
+            if *json {
+                output::data_line(&to_line(&letter)?);
+            } else {
+                show(&letter);
+            }
+        }
+        DeadLetterCommand::Retry { id } => {
+            let Accepted { id } = ask(StoreCommand::Retry { id: *id })?;
+            output::note(&format!("submission {id} is queued"));
+        }
+        DeadLetterCommand::Purge(args) => {
+            let Purged { purged } = ask(StoreCommand::Purge { id: args.id })?;
+            output::note(&format!("forgot {purged} dead letters"));
         }
     }
     Ok(Exit::Success)
 }
 
-async fn ask(command: Command) -> Result<Value> {
-    let state = State::open()?;
-    if let Some(mut client) = Client::find(&state).await? {
-        return client.ask(&command).await;
-    }
-    let _lock = serve::lock(&state)?;
+fn ask<T: DeserializeOwned>(command: StoreCommand) -> Result<T> {
+    block_on(async {
+        let state = State::open()?;
+        if let Some(mut client) = Client::find(&state).await? {
+            return client.ask(&Command::Store(command)).await;
+        }
+        let answer = ask_offline(&state, command).await?;
+        let failed = || Error::infrastructure("an answer cannot be read");
+        serde_json::to_value(answer)
+            .and_then(serde_json::from_value)
+            .context(failed)
+    })
+}
+
+/// The answer of the store itself, while no `serve` runs.
+async fn ask_offline(state: &State, command: StoreCommand) -> Result<Answer> {
+    let _lock = serve::lock(state)?;
     let path = state.serve_folder().join(serve::QUEUE);
     if !path.exists() {
         return match command {
-            Command::List { .. } => Ok(Value::Array(Vec::new())),
+            StoreCommand::List { .. } => Ok(Answer::List(Vec::new())),
             _ => Err(Error::usage("there are no dead letters")),
         };
     }
-    perform_offline(&Store::open(&path)?, command).await
+    perform_on_store(&Store::open(&path)?, command, drop).await
 }
 
-fn show(letter: &Value) {
-    show_list(&Value::Array(vec![letter.clone()]), false);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    output::data_line(&format!("input: {}", text(&letter["input"])));
-    for failure in letter["failures"].as_array().into_iter().flatten() {
-        let (attempt, code) = (&failure["attempt"], &failure["code"]);
-        let (class, reason) = (text(&failure["class"]), text(&failure["reason"]));
+fn show(letter: &DeadLetter) {
+    output::data_line(&list_line(&letter.summary));
+    output::data_line(&format!("input: {}", letter.input));
+    for failure in &letter.failures {
+        let (attempt, code) = (failure.attempt, failure.code);
+        let (class, reason) = (&failure.class, &failure.reason);
         output::data_line(&format!(
             "attempt {attempt}: {class}, exit code {code}: {reason}"
         ));
-        if let Some(hint) = failure["hint"].as_str() {
+        if let Some(hint) = &failure.hint {
             output::data_line(&format!("  hint: {hint}"));
         }
-        for line in text(&failure["log"]).lines() {
+        for line in failure.log.lines() {
             output::data_line(&format!("  | {line}"));
         }
     }

@@ -1,102 +1,46 @@
-//! What callers can ask of `serve`, whichever way they come.
+//! The execution of commands, whichever way they come.
 
 use std::sync::Arc;
 
 use drawbridge_shared::ids::GroupName;
 use drawbridge_shared::ipc::HostMessage;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::answer::{Accepted, Answer, Closed, Health, Purged, Submitted};
+use super::command::{Command, LiveCommand, StoreCommand};
 use super::hub::{Hub, Phase, not_live};
 use super::prepare::require_runnable;
-use crate::error::{Context, Error, Result};
+use super::retry::RetryPolicy;
+use super::store::{Filter, Store, Waiting};
+use super::submission::{Stage, Submission, SubmissionId};
+use crate::error::{Error, Result};
 use crate::requests::Reply;
-use crate::serve::retry::RetryPolicy;
-use crate::serve::store::{Filter, Store};
-use crate::serve::submission::{Stage, Submission, SubmissionId};
-
-/// A command: an object with one key, its name.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
-pub(crate) enum Command {
-    /// Hands in a [`Submission`], which is kept as it was written.
-    Submit(Box<RawValue>),
-    /// A message for a live run. One to a group without such a run becomes a
-    /// submission.
-    Send {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        id: Option<SubmissionId>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        group: Option<GroupName>,
-        message: HostMessage,
-    },
-    /// Answers what an agent asked for in a `request` event.
-    Answer {
-        id: SubmissionId,
-        /// The request's own id.
-        request: String,
-        /// Whether it is accepted.
-        ok: bool,
-        /// The answer to a question, or why it is refused.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        text: Option<String>,
-    },
-    /// The agent's present turn is to stop.
-    Interrupt { id: SubmissionId },
-    /// The conversation ends after its present turn, or at once.
-    Close {
-        id: SubmissionId,
-        #[serde(default)]
-        now: bool,
-    },
-    /// Submissions, oldest first.
-    List {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        stage: Option<Stage>,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        group: Option<GroupName>,
-        #[serde(default)]
-        after: i64,
-    },
-    /// One submission.
-    Show { id: SubmissionId },
-    /// One dead letter with its input, attempts and log.
-    DeadLetter { id: SubmissionId },
-    /// Tries a dead letter again.
-    Retry { id: SubmissionId },
-    /// Forgets a dead letter, or all.
-    Purge {
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        id: Option<SubmissionId>,
-    },
-    /// How `serve` is.
-    Health {},
-}
-
-impl Command {
-    /// Reads a command.
-    ///
-    /// # Errors
-    /// It is not one; the error names what is accepted.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        serde_json::from_str(text).context(|| Error::usage("the command is not valid"))
-    }
-}
 
 /// Carries out a command.
 ///
 /// # Errors
-/// It is refused, or it cannot be written down.
-pub(crate) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Value> {
+/// The command is refused, or cannot be written down.
+pub(super) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Answer> {
     match command {
-        Command::Submit(input) => submit(hub, input.get()).await,
-        Command::Send { id, group, message } => send(hub, id, group, message).await,
-        Command::Interrupt { id } => {
-            hub.control(id, |run| run.interrupt())?;
-            Ok(json!({ "id": id }))
+        Command::Live(command) => perform_live(hub, command).await,
+        Command::Store(command) => {
+            perform_on_store(&hub.store, command, |requeued| hub.enqueue(requeued)).await
         }
-        Command::Answer {
+    }
+}
+
+async fn perform_live(hub: &Arc<Hub>, command: LiveCommand) -> Result<Answer> {
+    match command {
+        LiveCommand::Submit(input) => submit(hub, input.get()).await.map(Answer::Submitted),
+        LiveCommand::Send { id, group, message } => {
+            let sent = send(hub, id, group, message).await;
+            sent.map(Answer::Submitted)
+        }
+        LiveCommand::Interrupt { id } => {
+            hub.control(id, |run| run.interrupt())?;
+            Ok(Answer::Accepted(Accepted { id }))
+        }
+        LiveCommand::Answer {
             id,
             request,
             ok,
@@ -108,37 +52,25 @@ pub(crate) async fn perform(hub: &Arc<Hub>, command: Command) -> Result<Value> {
                 snapshot: None,
             };
             hub.control(id, |run| run.answer(request, reply))?;
-            Ok(json!({ "id": id }))
+            Ok(Answer::Accepted(Accepted { id }))
         }
-        Command::Close { id, now } => close(hub, id, now).await,
-        Command::Retry { id } => {
-            let waiting = hub.store.revive(id).await?;
-            hub.enqueue(waiting);
-            Ok(json!({ "id": id }))
-        }
-        Command::Health {} => Ok(health(hub)),
-        other => look_up(&hub.store, other).await,
+        LiveCommand::Close { id, now } => close(hub, id, now).await.map(Answer::Closed),
+        LiveCommand::Health {} => Ok(Answer::Health(health(hub))),
     }
 }
 
-/// Carries out a command on the store alone, while no `serve` runs.
+/// Carries out a command on the store alone. A submission that it puts back into
+/// the queue goes to `requeue`.
 ///
 /// # Errors
-/// The command needs a running `serve`, is refused, or cannot be written down.
-pub(crate) async fn perform_offline(store: &Store, command: Command) -> Result<Value> {
+/// The command is refused, or cannot be written down.
+pub(crate) async fn perform_on_store(
+    store: &Store,
+    command: StoreCommand,
+    requeue: impl FnOnce(Waiting),
+) -> Result<Answer> {
     match command {
-        Command::Retry { id } => {
-            store.revive(id).await?;
-            Ok(json!({ "id": id }))
-        }
-        other => look_up(store, other).await,
-    }
-}
-
-/// The commands that need no live run.
-async fn look_up(store: &Store, command: Command) -> Result<Value> {
-    match command {
-        Command::List {
+        StoreCommand::List {
             stage,
             group,
             after,
@@ -148,39 +80,40 @@ async fn look_up(store: &Store, command: Command) -> Result<Value> {
                 group,
                 after,
             };
-            to_value(store.list(filter).await?)
+            store.list(filter).await.map(Answer::List)
         }
-        Command::Show { id } => match store.find(id).await? {
-            Some(summary) => to_value(summary),
-            None => Err(unknown(id)),
-        },
-        Command::DeadLetter { id } => to_value(store.dead_letter(id).await?),
-        Command::Purge { id } => {
-            let purged = store.purge(id).await?;
-            if let (Some(id), 0) = (id, purged) {
-                return Err(Error::usage(format!(
-                    "submission {id} is not a dead letter"
-                )));
-            }
-            Ok(json!({ "purged": purged }))
+        StoreCommand::Show { id } => {
+            let found = store.find(id).await?;
+            found.map(Answer::Submission).ok_or_else(|| unknown(id))
         }
-        _ => Err(Error::not_started("no `drawbridge serve` runs here").hint("start it first")),
+        StoreCommand::DeadLetter { id } => store.dead_letter(id).await.map(Answer::DeadLetter),
+        StoreCommand::Retry { id } => {
+            requeue(store.requeue(id).await?);
+            Ok(Answer::Accepted(Accepted { id }))
+        }
+        StoreCommand::Purge { id } => purge(store, id).await.map(Answer::Purged),
     }
 }
 
-fn to_value(value: impl Serialize) -> Result<Value> {
-    serde_json::to_value(value).context(|| Error::infrastructure("an answer cannot be written"))
+async fn purge(store: &Store, id: Option<SubmissionId>) -> Result<Purged> {
+    let purged = store.delete_dead_letters(id).await?;
+    if let (Some(id), 0) = (id, purged) {
+        return Err(Error::usage(format!(
+            "submission {id} is not a dead letter"
+        )));
+    }
+    Ok(Purged { purged })
 }
 
-/// Accepts a submission, if it could be run and there is room.
-async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Value> {
+/// Accepts a submission, if it could be run and the queue is not full.
+async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Submitted> {
     let submission = Submission::parse(input)?;
-    // What could never start is refused now, while somebody listens.
+    // What could never start is refused now, while the client waits.
     require_runnable(&submission, &hub.setup, &hub.state)?;
     accept(hub, input.to_owned(), &submission).await
 }
 
-async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Result<Value> {
+async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Result<Submitted> {
     if hub.has_reached(Phase::Draining) {
         return Err(Error::not_started("serve is about to end").hint("submit it to the next one"));
     }
@@ -191,14 +124,17 @@ async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Resul
     let store = &hub.store;
     let recorded = store.submit(input, submission, max_attempts.get()).await?;
     if recorded.is_new {
-        hub.enqueue(crate::serve::store::Waiting {
+        hub.enqueue(Waiting {
             id: recorded.id,
             group: submission.group.clone(),
             kind: submission.kind,
             due: 0,
         });
     }
-    Ok(json!({ "id": recorded.id, "new": recorded.is_new }))
+    Ok(Submitted {
+        id: recorded.id,
+        new: recorded.is_new,
+    })
 }
 
 async fn send(
@@ -206,7 +142,7 @@ async fn send(
     id: Option<SubmissionId>,
     group: Option<GroupName>,
     message: HostMessage,
-) -> Result<Value> {
+) -> Result<Submitted> {
     let target = match (id, &group) {
         (Some(id), None) => Some(id),
         (None, Some(group)) => hub.live_run_of(group),
@@ -221,7 +157,7 @@ async fn send(
         if let Some(run) = hub.shared().live.get(&id) {
             run.deliver();
         }
-        return Ok(json!({ "id": id, "new": false }));
+        return Ok(Submitted { id, new: false });
     }
     match (id, group, message) {
         (Some(id), _, _) => Err(not_live(id)),
@@ -235,11 +171,12 @@ async fn send(
     }
 }
 
-async fn close(hub: &Arc<Hub>, id: SubmissionId, now: bool) -> Result<Value> {
+async fn close(hub: &Arc<Hub>, id: SubmissionId, now: bool) -> Result<Closed> {
     // First on disk: what is no longer queued there is not begun.
     if hub.store.withdraw(id).await? {
         hub.shared().queue.remove(id);
-        return Ok(json!({ "id": id, "was": Stage::Queued }));
+        let was = Stage::Queued;
+        return Ok(Closed { id, was });
     }
     hub.control(id, |run| {
         run.close();
@@ -248,19 +185,21 @@ async fn close(hub: &Arc<Hub>, id: SubmissionId, now: bool) -> Result<Value> {
         }
         Ok(())
     })?;
-    Ok(json!({ "id": id, "was": Stage::Running }))
+    let was = Stage::Running;
+    Ok(Closed { id, was })
 }
 
-fn health(hub: &Hub) -> Value {
+fn health(hub: &Hub) -> Health {
+    let draining = hub.has_reached(Phase::Draining);
     let shared = hub.shared();
-    json!({
-        "ok": shared.last_error.is_none(),
-        "trouble": shared.last_error,
-        "running": shared.queue.running(),
-        "waiting": shared.queue.waiting(),
-        "draining": hub.has_reached(Phase::Draining),
-        "version": env!("CARGO_PKG_VERSION"),
-    })
+    Health {
+        ok: shared.last_error.is_none(),
+        last_error: shared.last_error.clone(),
+        running: shared.queue.running(),
+        waiting: shared.queue.waiting(),
+        draining,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 fn unknown(id: SubmissionId) -> Error {

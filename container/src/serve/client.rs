@@ -8,10 +8,12 @@ use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::GroupName;
 use drawbridge_shared::ipc::HostMessage;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::api::Command;
+use super::answer::{Accepted, Closed, Submitted, to_line};
+use super::command::{Command, LiveCommand, StoreCommand};
 use super::connection::Client;
 use super::stream::Wanted;
 use crate::config::{FlagValues, Key, Scope, SettingKey};
@@ -19,6 +21,7 @@ use crate::error::{Context, Error, Result};
 use crate::mounts::MountRequest;
 use crate::process::block_on;
 use crate::run::follow_ups::read_prompt;
+use crate::serve::store::Summary;
 use crate::serve::submission::{Kind, Stage, Submission, SubmissionId};
 use crate::terminal::output;
 
@@ -142,9 +145,8 @@ pub(crate) fn submit(args: &SubmitArgs) -> Result<Exit> {
     let input = RawValue::from_string(text).context(failed)?;
     block_on(async {
         let mut client = Client::connect().await?;
-        let answer = client.ask(&Command::Submit(input)).await?;
-        let id = answer["id"].as_i64().map(SubmissionId);
-        let id = id.ok_or_else(|| Error::infrastructure("serve gave no number"))?;
+        let command = Command::Live(LiveCommand::Submit(input));
+        let Submitted { id, .. } = client.ask(&command).await?;
         if args.wait {
             return wait(&mut client, id).await;
         }
@@ -168,16 +170,38 @@ fn mounts(flags: &FlagValues<Key>) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The parts of an event that a person waits for.
+/// One entry of the event log.
 #[derive(Deserialize)]
-struct Heard {
+struct Entry {
     seq: i64,
-    event: Value,
+    event: AwaitedEvent,
+}
+
+/// The events that `submit --wait` reacts to, with the fields that it needs.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+enum AwaitedEvent {
+    Start,
+    Result {
+        result: Option<String>,
+    },
+    Retry {
+        error: String,
+    },
+    Done {
+        code: u8,
+    },
+    Dead {
+        error: String,
+        code: u8,
+    },
+    #[serde(other)]
+    Other,
 }
 
 /// Prints the answers as they come, and ends as the submission does. When
-/// `serve` goes away meanwhile, the submission does not, and what it has told
-/// says what becomes of it.
+/// `serve` goes away meanwhile, the submission does not, and the events so far
+/// show what becomes of it.
 async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
     let wanted = Wanted {
         since: 0,
@@ -187,32 +211,27 @@ async fn wait(client: &mut Client, id: SubmissionId) -> Result<Exit> {
     let mut events = client.events(wanted).await?;
     let mut has_begun = false;
     while let Some(line) = events.next().await? {
-        let heard: Heard = serde_json::from_slice(&line)
+        let Entry { seq, event } = serde_json::from_slice(&line)
             .context(|| Error::infrastructure("serve sent an event that cannot be read"))?;
-        tracing::debug!("event {}", heard.seq);
-        let event = heard.event;
-        let code = event["code"].as_u64().and_then(|code| code.try_into().ok());
-        match event["type"].as_str() {
-            Some("result") => {
-                if let Some(text) = event["result"].as_str() {
-                    output::data_line(text);
+        tracing::debug!("event {seq}");
+        match event {
+            AwaitedEvent::Result { result } => {
+                if let Some(text) = result {
+                    output::data_line(&text);
                 }
             }
             // From here on the next `serve` takes it that the agent has acted.
-            Some("start") => has_begun = true,
-            Some("done") => return Ok(code.map_or(Exit::Success, Exit::Child)),
-            Some("retry") => {
+            AwaitedEvent::Start => has_begun = true,
+            AwaitedEvent::Done { code } => return Ok(Exit::Child(code)),
+            AwaitedEvent::Retry { error } => {
                 has_begun = false;
-                let error = event["error"].as_str().unwrap_or_default();
                 output::note(&format!("warning: it is tried again: {error}"));
             }
-            Some("dead") => {
-                let error = event["error"].as_str().unwrap_or("it failed").to_owned();
-                let exit = code.map_or(Exit::AgentFailed, Exit::Child);
-                return Err(Error::new(exit, error)
+            AwaitedEvent::Dead { error, code } => {
+                return Err(Error::new(Exit::Child(code), error)
                     .hint(format!("`drawbridge dead-letter show {id}` tells the rest")));
             }
-            _ => {}
+            AwaitedEvent::Other => {}
         }
     }
     Err(abandoned(id, has_begun))
@@ -234,55 +253,66 @@ fn abandoned(id: SubmissionId, has_begun: bool) -> Error {
 
 /// `drawbridge send`.
 pub(crate) fn send(args: &SendArgs) -> Result<Exit> {
-    let command = Command::Send {
+    let command = LiveCommand::Send {
         id: args.id,
         group: args.group.clone(),
         message: HostMessage::text(read_prompt(&args.text)?),
     };
-    let answer = ask(&command)?;
-    output::data_line(&answer["id"].to_string());
+    let Submitted { id, .. } = ask(&Command::Live(command))?;
+    output::data_line(&id.to_string());
     Ok(Exit::Success)
 }
 
 /// `drawbridge close`.
 pub(crate) fn close(args: &CloseArgs) -> Result<Exit> {
     let (id, now) = (args.id, args.now);
-    ask(&Command::Close { id, now }).map(|_| Exit::Success)
+    let _: Closed = ask(&Command::Live(LiveCommand::Close { id, now }))?;
+    Ok(Exit::Success)
 }
 
 /// `drawbridge interrupt`.
 pub(crate) fn interrupt(args: &InterruptArgs) -> Result<Exit> {
-    ask(&Command::Interrupt { id: args.id }).map(|_| Exit::Success)
+    let id = args.id;
+    let _: Accepted = ask(&Command::Live(LiveCommand::Interrupt { id }))?;
+    Ok(Exit::Success)
 }
 
 /// `drawbridge list`.
 pub(crate) fn list(args: &ListArgs) -> Result<Exit> {
-    let command = Command::List {
+    let command = StoreCommand::List {
         stage: args.stage,
         group: args.group.clone(),
         after: args.after,
     };
-    show_list(&ask(&command)?, args.json);
+    let list: Vec<Summary> = ask(&Command::Store(command))?;
+    show_list(&list, args.json)?;
     Ok(Exit::Success)
 }
 
 /// Prints a list of submissions.
-pub(crate) fn show_list(answer: &Value, json: bool) {
-    for entry in answer.as_array().into_iter().flatten() {
-        if json {
-            output::data_line(&entry.to_string());
-            continue;
-        }
-        let word = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
-        let (id, attempt) = (&entry["id"], &entry["attempt"]);
-        let (stage, kind, group) = (word("stage"), word("kind"), word("group"));
-        let mut line = format!("{id:>6}  {stage:<8} {kind:<8} {group:<16} attempt {attempt}");
-        if let Some(reason) = entry["reason"].as_str() {
-            let end = reason.floor_char_boundary(100);
-            let _ = write!(line, "  {}", &reason[..end]);
-        }
+pub(crate) fn show_list(list: &[Summary], json: bool) -> Result<()> {
+    for entry in list {
+        let line = if json {
+            to_line(entry)?
+        } else {
+            list_line(entry)
+        };
         output::data_line(&line);
     }
+    Ok(())
+}
+
+/// One line of a list for a person.
+pub(crate) fn list_line(entry: &Summary) -> String {
+    let (id, attempt) = (entry.id, entry.attempt);
+    let (stage, kind) = (entry.stage.name(), entry.kind.name());
+    let group = entry.group.as_ref().map_or("-", GroupName::as_str);
+    let mut line = format!("{id:>6}  {stage:<8} {kind:<8} {group:<16} attempt {attempt}");
+    if let Some(reason) = &entry.reason {
+        let end = reason.floor_char_boundary(100);
+        let _ = write!(line, "  {}", &reason[..end]);
+    }
+    line
 }
 
 /// `drawbridge events`.
@@ -301,6 +331,6 @@ pub(crate) fn events(args: &EventsArgs) -> Result<Exit> {
     })
 }
 
-fn ask(command: &Command) -> Result<Value> {
+fn ask<T: DeserializeOwned>(command: &Command) -> Result<T> {
     block_on(async { Client::connect().await?.ask(command).await })
 }

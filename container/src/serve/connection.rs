@@ -1,18 +1,19 @@
-//! A caller's connection to `serve`.
+//! A client's connection to `serve`.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
+use drawbridge_io::http;
+use drawbridge_io::lines::{Line, LineReader};
 use drawbridge_shared::exit::Exit;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use http_body_util::Full;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncRead;
 use tokio::net::UnixStream;
 
 use super::SOCKET;
-use super::api::Command;
+use super::answer::Refusal;
+use super::command::Command;
 use super::stream::Wanted;
 use super::token::Token;
 use crate::error::{Context, Error, Result};
@@ -20,7 +21,7 @@ use crate::state::State;
 
 /// A connection to the `serve` of this state folder.
 pub(crate) struct Client {
-    sender: SendRequest<Full<Bytes>>,
+    connection: http::Client,
     token: Token,
 }
 
@@ -47,30 +48,27 @@ impl Client {
         let token = Token::read(&folder).context(|| {
             Error::not_started(format!("cannot read the token in {}", folder.display()))
         })?;
-        let failed = || Error::infrastructure("serve does not answer");
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let connection = http::Client::new(stream)
             .await
-            .context(failed)?;
-        // It ends with the sender and the last body.
-        tokio::spawn(connection);
-        Ok(Some(Self { sender, token }))
+            .context(|| Error::infrastructure("serve does not answer"))?;
+        Ok(Some(Self { connection, token }))
     }
 
-    /// Sends one command and waits for its answer.
-    pub(crate) async fn ask(&mut self, command: &Command) -> Result<Value> {
+    /// Sends one command and waits for its answer, whose type goes with the command.
+    pub(crate) async fn ask<T: DeserializeOwned>(&mut self, command: &Command) -> Result<T> {
         let body = serde_json::to_vec(command)
             .context(|| Error::usage("the command cannot be written"))?;
         let request = Request::post("/v1/commands");
         let response = self.send(request, body.into()).await?;
         let status = response.status();
-        let mut body = Lines::new(response.into_body());
-        let line = body.next().await?.unwrap_or_default();
-        let answer: Value = serde_json::from_slice(&line)
-            .context(|| Error::infrastructure("serve gave an answer that cannot be read"))?;
-        match status {
-            StatusCode::OK => Ok(answer),
-            _ => Err(refused(&answer)),
+        let line = Lines::new(response.into_body()).next().await?;
+        let line = line.unwrap_or_default();
+        let unreadable = || Error::infrastructure("serve gave an answer that cannot be read");
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&line).context(unreadable);
         }
+        let refusal = serde_json::from_slice(&line).context(unreadable)?;
+        Err(error_of(refusal))
     }
 
     /// Begins to read events.
@@ -83,33 +81,34 @@ impl Client {
             return Ok(lines);
         }
         let line = lines.next().await?.unwrap_or_default();
-        Err(refused(&serde_json::from_slice(&line).unwrap_or_default()))
+        let refusal = serde_json::from_slice(&line).unwrap_or_else(|_| Refusal {
+            error: "serve refused".to_owned(),
+            hint: None,
+            code: None,
+        });
+        Err(error_of(refusal))
     }
 
     async fn send(
         &mut self,
         request: hyper::http::request::Builder,
         body: Bytes,
-    ) -> Result<Response<Incoming>> {
+    ) -> Result<Response<http::Body>> {
         let failed = || Error::infrastructure("serve does not answer");
         let request = request
             .header(HOST, "drawbridge")
             .header(AUTHORIZATION, self.token.header())
             .body(Full::new(body))
             .context(failed)?;
-        self.sender.send_request(request).await.context(failed)
+        self.connection.send(request).await.context(failed)
     }
 }
 
-/// The error that `serve` gave.
-fn refused(answer: &Value) -> Error {
-    let code = answer["code"]
-        .as_u64()
-        .and_then(|code| code.try_into().ok());
-    let exit = code.map_or(Exit::NotStarted, Exit::Child);
-    let text = answer["error"].as_str().unwrap_or("serve refused");
-    let error = Error::new(exit, text);
-    match answer["hint"].as_str() {
+/// The error that `serve` reported.
+fn error_of(refusal: Refusal) -> Error {
+    let exit = refusal.code.map_or(Exit::NotStarted, Exit::Child);
+    let error = Error::new(exit, refusal.error);
+    match refusal.hint {
         Some(hint) => error.hint(hint),
         None => error,
     }
@@ -119,45 +118,25 @@ fn refused(answer: &Value) -> Error {
 const MAX_LINE: usize = 64 * 1024 * 1024;
 
 /// The lines of a body, as they come.
-pub(crate) struct Lines {
-    body: Incoming,
-    rest: BytesMut,
-}
+pub(crate) struct Lines(LineReader<Box<dyn AsyncRead + Send + Unpin>>);
 
 impl Lines {
-    fn new(body: Incoming) -> Self {
-        Self {
-            body,
-            rest: BytesMut::new(),
-        }
+    fn new(body: http::Body) -> Self {
+        Self(LineReader::new(Box::new(body.into_reader()), MAX_LINE))
     }
 
     /// The next line without its end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
-        let mut searched = 0;
-        loop {
-            let found = self.rest[searched..].iter().position(|byte| *byte == b'\n');
-            if let Some(at) = found {
-                let line = self.rest.split_to(searched + at);
-                self.rest.advance(1);
-                return Ok(Some(line.freeze()));
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+        match self.0.next().await {
+            Ok(Some(Line::Whole(line))) => Ok(Some(line)),
+            Ok(Some(Line::TooLong { .. })) => {
+                Err(Error::infrastructure("serve sent a line without an end"))
             }
-            searched = self.rest.len();
-            if searched > MAX_LINE {
-                return Err(Error::infrastructure("serve sent a line without an end"));
-            }
-            match self.body.frame().await {
-                None => return Ok(None),
-                // The connection is cut when serve ends.
-                Some(Err(error)) => {
-                    tracing::debug!("the answer was cut: {error}");
-                    return Ok(None);
-                }
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.rest.extend_from_slice(data);
-                    }
-                }
+            Ok(None) => Ok(None),
+            // The connection is cut when serve ends.
+            Err(error) => {
+                tracing::debug!("the answer was cut: {error}");
+                Ok(None)
             }
         }
     }

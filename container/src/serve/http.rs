@@ -24,13 +24,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::geteuid;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::api::{Command, perform};
+use super::answer::{Answer, Refusal, to_line};
+use super::api::perform;
+use super::command::Command;
 use super::hub::{Hub, Phase};
 use super::stream::{self, Wanted};
 use super::token::Token;
@@ -129,13 +132,13 @@ async fn answer(
     if !presented.is_some_and(|value| token.is_presented_in(value.as_bytes())) {
         let hint = "send `authorization: Bearer TOKEN` with the token of the serve folder";
         let body = json!({ "error": "the token is missing or wrong", "hint": hint });
-        return Ok(respond_json(StatusCode::UNAUTHORIZED, &body));
+        return respond_json(StatusCode::UNAUTHORIZED, &body);
     }
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/v1/commands") => {
             let text = read(request.into_body()).await?;
             let answer = perform_wholly(hub, Command::parse(&text)?).await?;
-            Ok(respond_json(StatusCode::OK, &answer))
+            respond_json(StatusCode::OK, &answer)
         }
         (&Method::GET, "/v1/events") => {
             let wanted = Wanted::parse(request.uri().query().unwrap_or_default())?;
@@ -143,14 +146,14 @@ async fn answer(
         }
         (method, path) => {
             let body = json!({ "error": format!("there is no {method} {path}") });
-            Ok(respond_json(StatusCode::NOT_FOUND, &body))
+            respond_json(StatusCode::NOT_FOUND, &body)
         }
     }
 }
 
 /// Carries out a command to its end, also when the caller goes away: what is
 /// written down must come into the queue too.
-async fn perform_wholly(hub: &Arc<Hub>, command: Command) -> Result<Value> {
+async fn perform_wholly(hub: &Arc<Hub>, command: Command) -> Result<Answer> {
     let hub = Arc::clone(hub);
     let performing = tokio::task::spawn_local(async move { perform(&hub, command).await });
     let failed = || Error::infrastructure("the command was cut off");
@@ -192,7 +195,8 @@ fn refusal(error: &Error) -> Response<Body> {
             _ => StatusCode::SERVICE_UNAVAILABLE,
         }
     };
-    let mut response = respond_json(status, &error_body(error));
+    let line = to_line(&Refusal::from(error)).unwrap_or_default();
+    let mut response = respond_line(status, line);
     if error.is_full() {
         let pause = hyper::header::HeaderValue::from_static(FULL_PAUSE);
         response.headers_mut().insert(RETRY_AFTER, pause);
@@ -200,18 +204,12 @@ fn refusal(error: &Error) -> Response<Body> {
     response
 }
 
-/// An error as callers get it.
-pub(super) fn error_body(error: &Error) -> Value {
-    json!({
-        "error": error.one_line(),
-        "hint": error.hint_text(),
-        "code": error.exit().code(),
-    })
+fn respond_json(status: StatusCode, body: &impl Serialize) -> Result<Response<Body>> {
+    to_line(body).map(|line| respond_line(status, line))
 }
 
-fn respond_json(status: StatusCode, body: &Value) -> Response<Body> {
-    let text = format!("{body}\n");
-    let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
+fn respond_line(status: StatusCode, line: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(line + "\n")).boxed_unsync());
     *response.status_mut() = status;
     let kind = hyper::header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, kind);

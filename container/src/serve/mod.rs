@@ -4,9 +4,11 @@
 //! begin, ends before the next one is looked at. So whatever kills this
 //! program, the next one knows what was going on.
 
+mod answer;
 mod api;
 mod attempt;
 mod client;
+mod command;
 mod connection;
 mod delivery;
 mod dispatcher;
@@ -33,11 +35,13 @@ use drawbridge_shared::exit::Exit;
 use tokio::net::UnixListener;
 use tokio::task::LocalSet;
 
-pub(crate) use api::{Command, perform_offline};
+pub(crate) use answer::{Accepted, Answer, Purged, to_line};
+pub(crate) use api::perform_on_store;
 pub(crate) use client::{
     CloseArgs, EventsArgs, InterruptArgs, ListArgs, SendArgs, SubmitArgs, close, events, interrupt,
-    list, send, show_list, submit,
+    list, list_line, send, show_list, submit,
 };
+pub(crate) use command::{Command, StoreCommand};
 pub(crate) use connection::Client;
 pub(crate) use settings::ServeArgs;
 

@@ -8,11 +8,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
-use super::api::{Command, perform};
-use super::http::error_body;
+use super::answer::{Answer, Refusal, to_line};
+use super::api::perform;
+use super::command::Command;
 use super::hub::{Hub, Phase};
 use super::stream::{self, Wanted};
 use crate::error::Error;
@@ -23,6 +24,12 @@ use crate::terminal::output;
 const MAX_LINE: usize = 32 * 1024 * 1024;
 /// Pages of events that wait for a slow reader.
 const WAITING_PAGES: usize = 2;
+
+/// A successful answer, as it differs from events and refusals.
+#[derive(Serialize)]
+struct Answered {
+    answer: Answer,
+}
 
 /// Takes commands until the input ends, which asks `serve` to end, and writes
 /// events until all are written.
@@ -64,11 +71,11 @@ async fn take_commands(hub: &Arc<Hub>) {
             },
             Err(error) => Err(error),
         };
-        let answer: Value = match done {
-            Ok(answer) => json!({ "answer": answer }),
-            Err(error) => error_body(&error),
+        let line = match done.and_then(|answer| to_line(&Answered { answer })) {
+            Ok(line) => line,
+            Err(error) => to_line(&Refusal::from(&error)).unwrap_or_default(),
         };
-        output::data(format!("{answer}\n").into()).await;
+        output::data((line + "\n").into()).await;
     }
     hub.advance_to(Phase::Draining);
 }

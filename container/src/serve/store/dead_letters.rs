@@ -1,7 +1,7 @@
 //! Dead letters: submissions that failed for good, with all that is known.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::columns::parse_column;
 use super::events::{Milestone, mark};
@@ -12,7 +12,7 @@ use crate::serve::retry::MAX_MANUAL_RETRIES;
 use crate::serve::submission::{Stage, SubmissionId};
 
 /// A submission that failed for good.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeadLetter {
     #[serde(flatten)]
@@ -26,7 +26,7 @@ pub(crate) struct DeadLetter {
 }
 
 /// One failed attempt of a dead letter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Failed {
     pub(crate) attempt: u32,
@@ -75,8 +75,8 @@ impl Store {
     /// Puts a dead letter back into the queue for one attempt more.
     ///
     /// # Errors
-    /// It is none, or it was tried again too often already.
-    pub(crate) async fn revive(&self, id: SubmissionId) -> Result<Waiting> {
+    /// The submission is not a dead letter, or was tried again too often already.
+    pub(crate) async fn requeue(&self, id: SubmissionId) -> Result<Waiting> {
         self.call(move |connection| {
             let sql = "SELECT manual FROM submissions WHERE id = ?1 AND stage = ?2";
             let mut statement = connection.prepare(sql)?;
@@ -86,14 +86,14 @@ impl Store {
             match manual {
                 None => Ok(Err(not_dead(id))),
                 Some(MAX_MANUAL_RETRIES..) => Ok(Err(tried_too_often(id))),
-                Some(_) => revive(connection, id).map(Ok),
+                Some(_) => requeue(connection, id).map(Ok),
             }
         })
         .await?
     }
 
-    /// Forgets dead letters: one, or all.
-    pub(crate) async fn purge(&self, id: Option<SubmissionId>) -> Result<usize> {
+    /// Deletes dead letters: one, or all.
+    pub(crate) async fn delete_dead_letters(&self, id: Option<SubmissionId>) -> Result<usize> {
         self.call(move |connection| {
             let sql = "DELETE FROM submissions WHERE stage = ?1 AND (?2 IS NULL OR id = ?2)";
             connection.execute(sql, params![Stage::Dead, id])
@@ -102,7 +102,7 @@ impl Store {
     }
 }
 
-fn revive(connection: &Connection, id: SubmissionId) -> rusqlite::Result<Waiting> {
+fn requeue(connection: &Connection, id: SubmissionId) -> rusqlite::Result<Waiting> {
     // One attempt more than there were: the count itself is never reset.
     let sql = "UPDATE submissions SET stage = ?2, manual = manual + 1, allowed = attempt + 1, \
                due = ?3, ended = NULL WHERE id = ?1 RETURNING attempt, grp, kind, due";

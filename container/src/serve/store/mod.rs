@@ -19,11 +19,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 
+pub(crate) use dead_letters::DeadLetter;
 pub(crate) use events::LoggedEvent;
 pub(crate) use follow_ups::WaitingFollowUp;
 use schema::explain;
 pub(crate) use schema::now_ms;
-pub(crate) use submissions::{Ending, Filter, Interrupted, Waiting};
+pub(crate) use submissions::{Ending, Filter, Interrupted, Summary, Waiting};
 
 /// Requests that may wait for the thread; later callers wait to ask.
 const WAITING_JOBS: usize = 256;

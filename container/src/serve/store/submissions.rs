@@ -3,7 +3,7 @@
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::GroupName;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::columns::parse_column;
 use super::events::{Milestone, mark};
@@ -63,7 +63,7 @@ pub(crate) enum Ending {
 }
 
 /// One line of a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Summary {
     pub(crate) id: SubmissionId,

@@ -97,7 +97,7 @@ async fn a_dead_letter_gets_one_attempt_more_and_only_so_often() {
         assert_eq!(claim.attempt, attempts, "the count is never reset");
         let ending = Ending::Failed(failure(), Next::GiveUp);
         store.finish(id, claim.attempt, &ending).await.unwrap();
-        match store.revive(id).await {
+        match store.requeue(id).await {
             Ok(waiting) => assert_eq!(waiting.id, id),
             Err(error) => {
                 assert!(error.one_line().contains("3 times already"), "{error:?}");
@@ -108,7 +108,7 @@ async fn a_dead_letter_gets_one_attempt_more_and_only_so_often() {
         assert_eq!(claim_limit.len(), 1);
     }
     assert_eq!(attempts, 1 + MAX_MANUAL_RETRIES);
-    assert_eq!(store.purge(Some(id)).await.unwrap(), 1);
+    assert_eq!(store.delete_dead_letters(Some(id)).await.unwrap(), 1);
     assert!(store.events(0, None).await.unwrap().is_empty());
 }
 
