@@ -12,7 +12,7 @@ use super::hub::{Hub, Phase, not_live};
 use super::prepare::require_runnable;
 use super::retry::RetryPolicy;
 use super::store::{Filter, Store, Waiting};
-use super::submission::{Stage, Submission, SubmissionId};
+use super::submission::{Stage, StoredSubmission, SubmissionId};
 use crate::error::{Error, Result};
 use crate::requests::Reply;
 
@@ -107,27 +107,27 @@ async fn purge(store: &Store, id: Option<SubmissionId>) -> Result<Purged> {
 
 /// Accepts a submission, if it could be run and the queue is not full.
 async fn submit(hub: &Arc<Hub>, input: &str) -> Result<Submitted> {
-    let submission = Submission::parse(input)?;
+    let stored = StoredSubmission::parse(input.to_owned())?;
     // What could never start is refused now, while the client waits.
-    require_runnable(&submission, &hub.setup, &hub.state)?;
-    accept(hub, input.to_owned(), &submission).await
+    require_runnable(stored.submission(), &hub.setup, &hub.state)?;
+    accept(hub, stored).await
 }
 
-async fn accept(hub: &Arc<Hub>, input: String, submission: &Submission) -> Result<Submitted> {
+async fn accept(hub: &Arc<Hub>, stored: StoredSubmission) -> Result<Submitted> {
     if hub.has_reached(Phase::Draining) {
         return Err(Error::not_started("serve is about to end").hint("submit it to the next one"));
     }
-    if !hub.shared().queue.has_room(submission.group.as_ref()) {
+    let (group, kind) = (stored.submission().group.clone(), stored.submission().kind);
+    if !hub.shared().queue.has_room(group.as_ref()) {
         return Err(Error::full("the queue is full").hint("try again when some runs have ended"));
     }
     let RetryPolicy { max_attempts, .. } = hub.setup.retry();
-    let store = &hub.store;
-    let recorded = store.submit(input, submission, max_attempts.get()).await?;
+    let recorded = hub.store.submit(stored, max_attempts.get()).await?;
     if recorded.is_new {
         hub.enqueue(Waiting {
             id: recorded.id,
-            group: submission.group.clone(),
-            kind: submission.kind,
+            group,
+            kind,
             due: 0,
         });
     }
@@ -163,8 +163,7 @@ async fn send(
         (Some(id), _, _) => Err(not_live(id)),
         (None, Some(group), HostMessage::Message { text, .. }) => {
             let input = json!({ "prompt": text, "group": group }).to_string();
-            let submission = Submission::parse(&input)?;
-            accept(hub, input, &submission).await
+            accept(hub, StoredSubmission::parse(input)?).await
         }
         _ => Err(Error::usage("no run of this group takes messages")
             .hint("only a message with a text begins a new one")),

@@ -53,16 +53,12 @@ impl Attempt {
     /// What happened cannot be written down. The run has ended nevertheless.
     pub(super) async fn run(
         &self,
-        input: &str,
+        submission: &Submission,
         inbox: RunInbox,
     ) -> Result<(Result<Exit>, Observed)> {
         let (messages, receiver) = mpsc::channel(1);
         let (reporter, mut events) = channel();
-        let submission = match Submission::parse(input) {
-            Ok(submission) => submission,
-            Err(error) => return Ok((Err(error), Observed::default())),
-        };
-        let request = match request_of(&submission, &self.hub.setup) {
+        let request = match request_of(submission, &self.hub.setup) {
             Ok(request) => request,
             Err(error) => return Ok((Err(error), Observed::default())),
         };
@@ -225,6 +221,7 @@ mod tests {
     use super::*;
     use crate::config::{FlagValues, ServeSettings};
     use crate::serve::store::Store;
+    use crate::serve::submission::{Kind, StoredSubmission};
     use crate::state::{Group, State};
 
     /// Neither its first file nor its first way to the agent works out.
@@ -259,9 +256,8 @@ mod tests {
         let state = State::at(folder.path().join("state")).unwrap();
         let store = Store::open(&folder.path().join("queue.db")).unwrap();
         let input = r#"{"prompt":"x","group":"g"}"#;
-        let submission = Submission::parse(input).unwrap();
-        let recorded = store.submit(input.to_owned(), &submission, 1).await;
-        let id = recorded.unwrap().id;
+        let stored = StoredSubmission::parse(input.to_owned()).unwrap();
+        let id = store.submit(stored, 1).await.unwrap().id;
         let message: HostMessage =
             serde_json::from_str(r#"{"type":"message","text":"two"}"#).unwrap();
         assert!(store.add_follow_up(id, &message).await.unwrap());
@@ -271,7 +267,7 @@ mod tests {
         let (settings, _) = ServeSettings::of_file(None).unwrap();
         let hub = Hub::new(store, state, Setup::new(settings, FlagValues::default()));
         let (run, mut inputs) = mpsc::channel(1);
-        let (_handle, inbox) = RunHandle::new(Some(name), submission.kind);
+        let (_handle, inbox) = RunHandle::new(Some(name), Kind::Message);
         let mut feeder = Feeder {
             hub: Arc::new(hub),
             id,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use drawbridge_io::signals::Signals;
 use drawbridge_shared::exit::Exit;
 use drawbridge_shared::ids::GroupName;
 use tokio::task::{JoinError, JoinSet};
@@ -14,7 +15,6 @@ use super::hub::{Hub, OrphanRun, Phase};
 use super::run_handle::{RunHandle, RunInbox};
 use crate::engine::orphans;
 use crate::error::{Error, Result};
-use crate::process::interrupt::Interrupts;
 use crate::serve::retry::{Failure, Next};
 use crate::serve::store::{Ending, Waiting, now_ms};
 use crate::serve::submission::SubmissionId;
@@ -36,7 +36,7 @@ const NEVER: Duration = Duration::from_secs(365 * 86_400);
 ///
 /// # Errors
 /// What happened cannot be written down.
-pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result<Exit> {
+pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Signals) -> Result<Exit> {
     let mut attempts = JoinSet::new();
     let mut prune_at = Instant::now();
     loop {
@@ -59,7 +59,7 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Interrupts) -> Result
                 prune_at = Instant::now() + PRUNE_INTERVAL;
             }
             () = hub.reached(Phase::Draining) => break,
-            () = signals.recv() => break,
+            _ = signals.next() => break,
         }
     }
     hub.advance_to(Phase::Draining);
@@ -105,7 +105,7 @@ async fn prune(hub: &Hub) {
 /// is the end of the patience.
 async fn drain(
     hub: &Hub,
-    signals: &mut Interrupts,
+    signals: &mut Signals,
     mut attempts: JoinSet<Result<()>>,
 ) -> Result<Exit> {
     let count = hub.shared().live.len();
@@ -128,7 +128,7 @@ async fn drain(
     tokio::select! {
         ended = rest(&mut attempts) => return ended.map(|()| Exit::Success),
         () = sleep(hub.setup.drain()) => {}
-        () = signals.recv() => {}
+        _ = signals.next() => {}
     }
     stop_all(hub);
     match timeout(STOP_PATIENCE, rest(&mut attempts)).await {
@@ -199,7 +199,10 @@ async fn claimed(
         number: claim.attempt,
     };
     let group = inbox.group.clone();
-    let (ended, observed) = attempt.run(&claim.input, inbox).await?;
+    let (ended, observed) = match claim.submission {
+        Ok(submission) => attempt.run(&submission, inbox).await?,
+        Err(error) => (Err(error), Observed::default()),
+    };
     record_orphan(hub, id, group.as_ref(), &observed);
     delivery::reconcile(hub, id, group.as_ref()).await?;
     let is_given_up = is_given_up(hub, id);

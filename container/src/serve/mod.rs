@@ -31,6 +31,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use drawbridge_io::signals::Signals;
 use drawbridge_shared::exit::Exit;
 use tokio::net::UnixListener;
 use tokio::task::LocalSet;
@@ -47,7 +48,6 @@ pub(crate) use settings::ServeArgs;
 
 use crate::config::{ServeSettings, find_file, observe};
 use crate::error::{Context, Error, Result};
-use crate::process::interrupt::Interrupts;
 use crate::process::{block_on, hide_memory};
 use crate::serve::store::Store;
 use crate::state::State;
@@ -80,7 +80,7 @@ pub(crate) fn command(args: ServeArgs) -> Result<Exit> {
 
 async fn serve(state: State, setup: Setup, has_stdio: bool) -> Result<Exit> {
     let mut signals =
-        Interrupts::watch(None).context(|| Error::infrastructure("cannot watch for signals"))?;
+        Signals::to_stop().context(|| Error::infrastructure("cannot watch for signals"))?;
     let folder = state.serve_folder();
     let store = Store::open(&folder.join(QUEUE))?;
     let hub = Arc::new(Hub::new(store, state, setup));

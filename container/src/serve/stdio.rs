@@ -62,14 +62,13 @@ async fn take_commands(hub: &Arc<Hub>) {
         let Ok(Some(line)) = line else {
             break;
         };
-        let line = line.map_err(|cause| Error::usage("a line cannot be read").caused_by(cause));
         let done = match line {
-            Ok(line) if line.trim().is_empty() => continue,
-            Ok(line) => match Command::parse(&line) {
+            Ok(text) if text.trim().is_empty() => continue,
+            Ok(text) => match Command::parse(&text) {
                 Ok(command) => perform(hub, command).await,
                 Err(error) => Err(error),
             },
-            Err(error) => Err(error),
+            Err(cause) => Err(Error::usage("a line cannot be read").caused_by(cause)),
         };
         let line = match done.and_then(|answer| to_line(&Answered { answer })) {
             Ok(line) => line,

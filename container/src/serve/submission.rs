@@ -150,3 +150,29 @@ impl Submission {
         flags
     }
 }
+
+/// A submission with the text of its client, which the store keeps byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredSubmission {
+    text: String,
+    submission: Submission,
+}
+
+impl StoredSubmission {
+    /// Reads the text of a client.
+    ///
+    /// # Errors
+    /// The text is not an acceptable submission.
+    pub(crate) fn parse(text: String) -> Result<Self> {
+        let submission = Submission::parse(&text)?;
+        Ok(Self { text, submission })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) const fn submission(&self) -> &Submission {
+        &self.submission
+    }
+}

@@ -10,7 +10,7 @@ use super::events::{Milestone, mark};
 use super::{Store, follow_ups, now_ms};
 use crate::error::Result;
 use crate::serve::retry::{Failure, Next};
-use crate::serve::submission::{Kind, Stage, Submission, SubmissionId};
+use crate::serve::submission::{Kind, Stage, StoredSubmission, Submission, SubmissionId};
 
 /// Most submissions of one list.
 const LIST: usize = 1000;
@@ -33,13 +33,14 @@ pub(crate) struct Waiting {
 }
 
 /// An attempt that has begun and is counted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) attempt: u32,
-    /// Attempts it may have.
+    /// Attempts that the submission may have.
     pub(crate) allowed: u32,
-    /// What the caller wrote.
-    pub(crate) input: String,
+    /// The submission. Another version of this program may have accepted it, for
+    /// which it was valid.
+    pub(crate) submission: Result<Submission>,
 }
 
 /// An attempt that was under way when its launcher died.
@@ -94,16 +95,12 @@ pub(crate) struct Filter {
 
 impl Store {
     /// Accepts a submission. One whose key is known is the earlier one.
-    pub(crate) async fn submit(
-        &self,
-        input: String,
-        submission: &Submission,
-        allowed: u32,
-    ) -> Result<Recorded> {
-        let (group, kind) = (submission.group.clone(), submission.kind);
-        let key = submission.key.clone();
+    pub(crate) async fn submit(&self, stored: StoredSubmission, allowed: u32) -> Result<Recorded> {
         self.call(move |connection| {
-            if let Some(key) = &key {
+            let Submission {
+                key, group, kind, ..
+            } = stored.submission();
+            if let Some(key) = key {
                 let sql = "SELECT id FROM submissions WHERE key = ?1";
                 let known = connection.prepare(sql)?.query_row([key], |row| row.get(0));
                 if let Some(id) = known.optional()? {
@@ -114,8 +111,8 @@ impl Store {
                 connection,
                 key.as_deref(),
                 group.as_ref(),
-                kind,
-                &input,
+                *kind,
+                stored.text(),
                 allowed,
             )?;
             Ok(Recorded { id, is_new: true })
@@ -156,7 +153,7 @@ impl Store {
                     Ok(Claim {
                         attempt: row.get(0)?,
                         allowed: row.get(1)?,
-                        input: row.get(2)?,
+                        submission: Submission::parse(&row.get::<_, String>(2)?),
                     })
                 })
                 .optional()?;

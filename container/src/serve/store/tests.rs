@@ -6,7 +6,7 @@ use drawbridge_shared::ipc::HostMessage;
 use super::*;
 use crate::events::{Event, RecordedEvent};
 use crate::serve::retry::{Class, Failure, MAX_MANUAL_RETRIES, Next};
-use crate::serve::submission::{Stage, Submission, SubmissionId};
+use crate::serve::submission::{Stage, StoredSubmission, SubmissionId};
 
 fn open() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -15,9 +15,8 @@ fn open() -> (tempfile::TempDir, Store) {
 }
 
 async fn submit(store: &Store, input: &str) -> SubmissionId {
-    let submission = Submission::parse(input).unwrap();
-    let recorded = store.submit(input.to_owned(), &submission, 3).await;
-    recorded.unwrap().id
+    let stored = StoredSubmission::parse(input.to_owned()).unwrap();
+    store.submit(stored, 3).await.unwrap().id
 }
 
 fn failure() -> Failure {
@@ -48,7 +47,10 @@ async fn everything_survives_and_the_input_byte_for_byte() {
     let input = "{ \"prompt\" : \"h\\u00e9\",\n\"group\":\"a\" }";
     let id = submit(&store, input).await;
     let claim = store.claim(id).await.unwrap().unwrap();
-    assert_eq!((claim.attempt, claim.input.as_str()), (1, input));
+    assert_eq!(
+        (claim.attempt, &*claim.submission.unwrap().prompt),
+        (1, "h\u{e9}")
+    );
     drop(store);
     let store = Store::open(&folder.path().join("queue.db")).unwrap();
     let left = store.interrupted().await.unwrap();
@@ -75,7 +77,7 @@ async fn an_end_is_final() {
     let stage = store.find(id).await.unwrap().unwrap().stage;
     assert_eq!(stage, Stage::Done);
     assert_eq!(kinds(&store, id).await, ["queued", "attempt", "done"]);
-    assert_eq!(store.claim(id).await.unwrap(), None);
+    assert!(store.claim(id).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -134,7 +136,7 @@ async fn follow_ups_that_came_too_late_are_a_submission_of_their_own() {
     let done = Ending::Done(Exit::Success);
     let next = store.finish(id, 1, &done).await.unwrap().unwrap();
     let claim = store.claim(next.id).await.unwrap().unwrap();
-    let submission = Submission::parse(&claim.input).unwrap();
+    let submission = claim.submission.unwrap();
     assert_eq!(submission.prompt, "two\n[Attached file: in/a.pdf]\nthree");
     assert_eq!(submission.settings["model"], "m");
     let message = HostMessage::text("late".to_owned());
