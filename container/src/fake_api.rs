@@ -34,7 +34,7 @@ const MAX_REMEMBERED: usize = 1000;
 #[derive(Clone, Debug)]
 pub(crate) enum Reply {
     /// Text, which ends the turn.
-    Say(String),
+    Text(String),
     /// A call of the agent's `bash` tool.
     Bash(String),
 }
@@ -201,7 +201,7 @@ const MODEL: &str = "stand-in";
 
 fn whole(reply: &Reply) -> Value {
     let content = match reply {
-        Reply::Say(text) => json!({"type": "text", "text": text}),
+        Reply::Text(text) => json!({"type": "text", "text": text}),
         Reply::Bash(command) => {
             json!({"type": "tool_use", "id": TOOL_ID, "name": tool_name(), "input": {"command": command}})
         }
@@ -221,7 +221,7 @@ const fn tool_name() -> &'static str {
 
 const fn stop_reason(reply: &Reply) -> &'static str {
     match reply {
-        Reply::Say(_) => "end_turn",
+        Reply::Text(_) => "end_turn",
         Reply::Bash(_) => "tool_use",
     }
 }
@@ -229,7 +229,7 @@ const fn stop_reason(reply: &Reply) -> &'static str {
 /// The reply as an event stream, in the order of the Messages API.
 fn events(reply: &Reply) -> String {
     let (block, deltas) = match reply {
-        Reply::Say(text) => {
+        Reply::Text(text) => {
             let deltas = text
                 .split_inclusive(' ')
                 .map(|word| json!({"type": "text_delta", "text": word}))
@@ -291,7 +291,7 @@ mod tests {
     async fn it_streams_the_scripted_reply_and_remembers_the_request() {
         let fake_api = FakeApi::start(|body| match body["model"].as_str() {
             Some("tool") => Reply::Bash("env".into()),
-            _ => Reply::Say("two words".into()),
+            _ => Reply::Text("two words".into()),
         })
         .await
         .unwrap();

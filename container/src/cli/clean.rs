@@ -12,7 +12,7 @@ use crate::terminal::output;
 pub(super) fn clean() -> Result<Exit> {
     block_on(async {
         let state = State::open()?;
-        let dead = orphans::sweep(&state).await?;
+        let dead = orphans::clean_up(&state).await?;
         let unknown = orphans::remove_unknown(&state).await;
         output::note(&format!(
             "removed {dead} dead runs and {unknown} other containers"

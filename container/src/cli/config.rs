@@ -77,7 +77,7 @@ pub(crate) fn command(command: &ConfigCommand) -> Result<Exit> {
             };
             let path = alter(&environment, *user, change)?;
             output::note(&format!("{key} = {value:?} in {}", path.display()));
-            tell_what_wins(&environment, at, &path);
+            report_override(&environment, at, &path);
         }
         ConfigCommand::Unset { key, user } => {
             // What is left was there before: to go by it makes nothing worse, and a
@@ -181,7 +181,7 @@ fn require_acceptable(path: &Path, text: &str) -> Result<()> {
 }
 
 /// Says so when the value that was just written is not the one that counts.
-fn tell_what_wins(environment: &Environment, at: Address, path: &Path) {
+fn report_override(environment: &Environment, at: Address, path: &Path) {
     if let Some(used) = Document::place(environment).and_then(|used| fs::canonicalize(used).ok())
         && used != path
     {

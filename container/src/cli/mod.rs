@@ -28,7 +28,7 @@ use dead_letter::DeadLetterCommand;
 #[derive(Debug, Parser)]
 #[command(name = "drawbridge", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub(crate) command: Command,
 }

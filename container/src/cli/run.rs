@@ -33,7 +33,7 @@ pub(super) fn run(args: &RunArgs) -> Result<Exit> {
 
 async fn run_to_the_end(args: &RunArgs, reporter: Reporter) -> Result<Exit> {
     let state = State::open()?;
-    orphans::sweep(&state).await?;
+    orphans::clean_up(&state).await?;
     launch(request(args)?, &state, reporter).await
 }
 

@@ -45,14 +45,14 @@ pub(crate) struct DemoArgs {
 pub(crate) fn command(args: &DemoArgs) -> Result<Exit> {
     block_on(async {
         let state = State::open()?;
-        orphans::sweep(&state).await?;
+        orphans::clean_up(&state).await?;
         run(args.runtime.as_deref(), &state).await
     })
 }
 
 /// Runs the demonstration and checks what it claims.
 async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
-    let story = Story {
+    let story = Scenario {
         paint: Paint::for_stdout(),
     };
     let fake_api = FakeApi::start(script::reply).await?;
@@ -89,7 +89,7 @@ async fn run(runtime: Option<&str>, state: &State) -> Result<Exit> {
         let message = format!("the demonstration failed: {broken} of its claims do not hold");
         return Err(Error::infrastructure(message).hint("`drawbridge doctor` looks for the cause"));
     }
-    story.say_what_is_next(&place);
+    story.print_next_steps(&place);
     Ok(Exit::Success)
 }
 
@@ -159,11 +159,11 @@ fn settings(runtime: &str) -> Result<RunSettings> {
 
 /// Tells what happens, on standard output.
 #[derive(Clone, Copy)]
-struct Story {
+struct Scenario {
     paint: Paint,
 }
 
-impl Story {
+impl Scenario {
     fn introduce(self, fake_api: &FakeApi, place: &Place) {
         data_line(
             &self
@@ -307,7 +307,7 @@ impl Story {
         broken
     }
 
-    fn say_what_is_next(self, place: &Place) {
+    fn print_next_steps(self, place: &Place) {
         data_line("");
         if !place.is_sealed {
             self.line(

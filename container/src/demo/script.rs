@@ -23,9 +23,9 @@ const SECOND_ANSWER: &str =
 /// The model's part: one tool call, then an answer; one more for the follow-up.
 pub(crate) fn reply(request: &Value) -> Reply {
     if tool_result(request).is_some() {
-        Reply::Say(ANSWER.to_owned())
+        Reply::Text(ANSWER.to_owned())
     } else if last_text(request).is_some_and(|text| text.contains(FOLLOW_UP)) {
-        Reply::Say(SECOND_ANSWER.to_owned())
+        Reply::Text(SECOND_ANSWER.to_owned())
     } else {
         Reply::Bash(INSPECT.to_owned())
     }
@@ -109,10 +109,10 @@ mod tests {
         assert!(matches!(reply(&first), Reply::Bash(_)));
         let result = json!([{"type": "tool_result", "content": "A=1\nINTERFACES=lo\nROUTES=0"}]);
         let second = json!({"messages": [{"role": "user", "content": result}]});
-        assert!(matches!(reply(&second), Reply::Say(text) if text == ANSWER));
+        assert!(matches!(reply(&second), Reply::Text(text) if text == ANSWER));
         let text = json!([{"type": "text", "text": FOLLOW_UP}]);
         let third = json!({"messages": [{"role": "user", "content": text}]});
-        assert!(matches!(reply(&third), Reply::Say(text) if text == SECOND_ANSWER));
+        assert!(matches!(reply(&third), Reply::Text(text) if text == SECOND_ANSWER));
 
         let received = [first, second].map(|body| Received {
             line: String::new(),

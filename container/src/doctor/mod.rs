@@ -49,15 +49,15 @@ pub(crate) fn command(args: &DoctorArgs) -> Result<Exit> {
     let checks = block_on(async {
         let progress = Progress::new();
         let state = State::open()?;
-        orphans::sweep(&state).await?;
+        orphans::clean_up(&state).await?;
         progress.step("looking at this machine");
-        let (mut checks, runtime) = outside::look(&settings, &state, &credential).await;
+        let (mut checks, runtime) = outside::inspect(&settings, &state, &credential).await;
         if let (true, Ok(config)) = (args.check_credential, credential) {
             progress.step("asking the upstream");
             checks.push(credential::try_out(config).await);
         }
         progress.step("looking from inside");
-        checks.extend(look_inside(&settings, runtime.as_ref(), &state).await);
+        checks.extend(inspect_inside(&settings, runtime.as_ref(), &state).await);
         Ok(checks)
     })?;
     if args.json {
@@ -72,7 +72,7 @@ pub(crate) fn command(args: &DoctorArgs) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-async fn look_inside(
+async fn inspect_inside(
     settings: &RunSettings,
     runtime: Option<&Runtime>,
     state: &State,
@@ -122,7 +122,7 @@ async fn probe(
     state: &State,
     peer: Option<&str>,
 ) -> Result<(Report, Vec<Received>)> {
-    let fake_api = FakeApi::start(|_| Reply::Say(String::new())).await?;
+    let fake_api = FakeApi::start(|_| Reply::Text(String::new())).await?;
     let proxy = fake_api.proxy_config(FAKE_KEY, state)?;
     // A port of this machine that nobody but the doctor should reach.
     let canary = outside::canary(runtime, settings).await?;

@@ -17,7 +17,7 @@ use crate::image::versions::Versions;
 use crate::state::State;
 
 /// Looks at everything, and returns the runtime when one can be used.
-pub(crate) async fn look(
+pub(crate) async fn inspect(
     settings: &RunSettings,
     state: &State,
     credential: &Result<ProxyConfig>,

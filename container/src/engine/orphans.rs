@@ -13,7 +13,7 @@ use crate::state::{DeadRun, ProcessRef, State};
 ///
 /// Returns how many there were. A run that cannot be ended keeps its folder, so
 /// that the next command tries again.
-pub(crate) async fn sweep(state: &State) -> Result<usize> {
+pub(crate) async fn clean_up(state: &State) -> Result<usize> {
     let mut count = 0;
     for run in state.dead_runs()? {
         match end(&run).await {

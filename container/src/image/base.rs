@@ -28,7 +28,7 @@ pub(super) async fn with_tools(
                 builder.program()
             )));
         }
-        progress.say(&format!(
+        progress.print_line(&format!(
             "{base} is not here; downloading it, which uses the network"
         ));
         builder.pull(base, progress).await?;
@@ -46,7 +46,7 @@ pub(super) async fn with_tools(
         ))
         .hint("leave --offline out to add them by its package manager, or name another --base"));
     }
-    progress.say(&format!(
+    progress.print_line(&format!(
         "{base} lacks git, ripgrep, curl or CA certificates; adding them as {derived} by its \
          package manager, which uses the network"
     ));

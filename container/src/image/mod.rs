@@ -98,7 +98,7 @@ fn parse_engine(text: &str) -> Result<Engine, &'static str> {
 pub(crate) fn command(args: &BuildArgs) -> Result<Exit> {
     block_on(async {
         let state = State::open()?;
-        orphans::sweep(&state).await?;
+        orphans::clean_up(&state).await?;
         build(args, &state).await?;
         Ok(Exit::Success)
     })

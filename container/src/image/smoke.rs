@@ -61,7 +61,7 @@ async fn run_a_turn(
     image: &ImageRef,
     state: &State,
 ) -> Result<()> {
-    let fake_api = FakeApi::start(|_| Reply::Say(ANSWER.to_owned())).await?;
+    let fake_api = FakeApi::start(|_| Reply::Text(ANSWER.to_owned())).await?;
     let settings = RunSettings::fixed(&[
         (Key::Runtime, builder.engine().choice()),
         (Key::Network, builder.test_network()),

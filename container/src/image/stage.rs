@@ -30,7 +30,7 @@ impl Context {
         let parent = state.root().join("build");
         let failed = || Error::infrastructure(format!("cannot stage in {}", parent.display()));
         fs::create_dir_all(&parent).context(failed)?;
-        let lock = lock_and_sweep(&parent).context(failed)?;
+        let lock = lock_and_clean_up(&parent).context(failed)?;
         let context = Self {
             folder: TempDir::new_in(&parent).context(failed)?,
             _lock: Some(lock),
@@ -100,7 +100,7 @@ impl Context {
 
 /// One build at a time stages here, and what is there when it begins was left
 /// by one that was killed.
-fn lock_and_sweep(parent: &Path) -> io::Result<File> {
+fn lock_and_clean_up(parent: &Path) -> io::Result<File> {
     let lock = File::create(parent.join("lock"))?;
     lock.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::Error::other("another build-image is running"),
@@ -128,15 +128,15 @@ mod tests {
     fn one_build_at_a_time_and_leftovers_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         fs::create_dir(parent.path().join(".left-by-a-killed-build")).unwrap();
-        let lock = lock_and_sweep(parent.path()).unwrap();
+        let lock = lock_and_clean_up(parent.path()).unwrap();
         assert_eq!(
             fs::read_dir(parent.path()).unwrap().count(),
             1,
             "only the lock"
         );
-        let error = lock_and_sweep(parent.path()).unwrap_err();
+        let error = lock_and_clean_up(parent.path()).unwrap_err();
         assert_eq!(error.to_string(), "another build-image is running");
         drop(lock);
-        lock_and_sweep(parent.path()).unwrap();
+        lock_and_clean_up(parent.path()).unwrap();
     }
 }

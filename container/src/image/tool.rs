@@ -45,7 +45,7 @@ pub(super) async fn run(
         return Ok(());
     }
     for line in tail.lines() {
-        progress.say(&format!("  | {line}"));
+        progress.print_line(&format!("  | {line}"));
     }
     let hint = format!("make sure that {name} is installed and works, and try again");
     Err(match ended {

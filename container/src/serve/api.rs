@@ -118,7 +118,7 @@ async fn accept(hub: &Arc<Hub>, stored: StoredSubmission) -> Result<Submitted> {
         return Err(Error::not_started("serve is about to end").hint("submit it to the next one"));
     }
     let (group, kind) = (stored.submission().group.clone(), stored.submission().kind);
-    if !hub.shared().queue.has_room(group.as_ref()) {
+    if !hub.shared().queue.has_capacity(group.as_ref()) {
         return Err(Error::full("the queue is full").hint("try again when some runs have ended"));
     }
     let RetryPolicy { max_attempts, .. } = hub.setup.retry();

@@ -18,23 +18,23 @@ use crate::error::{Error, Result};
 use crate::events::{Event, RecordedEvent, channel};
 use crate::run::follow_ups::Source;
 use crate::run::{Request, RunControl, launch};
-use crate::serve::retry::{Class, Failure, look_first};
+use crate::serve::retry::{Class, Failure, inspect_hint};
 use crate::serve::submission::{Submission, SubmissionId};
 
 /// Pause before a follow-up is tried again that could not be handed over, as when
 /// the disk is full for a moment.
 const DELIVERY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What is known about an attempt when it is over.
+/// Facts about an attempt that has ended.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     pub(super) run: Option<RunId>,
     reached_agent: bool,
     /// The latest failure that the agent reported.
-    complaint: Option<String>,
+    last_error: Option<String>,
     /// Of what kind that is.
     kind: Option<ErrorKind>,
-    /// How long the model API wants to be left alone.
+    /// Time for which the model API asks not to be called.
     retry_after: Option<Duration>,
     log: Vec<String>,
 }
@@ -80,13 +80,13 @@ impl Attempt {
         let feeding = tokio::task::spawn_local(feeder.feed());
         let mut observed = Observed::default();
         let mut written = Ok(());
-        while let Some(told) = events.recv().await {
-            observed.take(&told.event);
-            if ends_the_first_turn(&told.event) && !submission.stay_open {
+        while let Some(recorded) = events.recv().await {
+            observed.take(&recorded.event);
+            if ends_the_first_turn(&recorded.event) && !submission.stay_open {
                 close.cancel();
             }
             if written.is_ok() {
-                written = self.write(&told).await;
+                written = self.write(&recorded).await;
             }
             if written.is_err() {
                 // What cannot be written down must not go on.
@@ -100,10 +100,10 @@ impl Attempt {
         written.map(|()| (ended, observed))
     }
 
-    async fn write(&self, told: &RecordedEvent) -> Result<()> {
+    async fn write(&self, recorded: &RecordedEvent) -> Result<()> {
         let store = &self.hub.store;
         self.hub
-            .retry_until_ok(|| store.append(self.id, self.number, told))
+            .retry_until_ok(|| store.append(self.id, self.number, recorded))
             .await
     }
 }
@@ -171,7 +171,7 @@ impl Observed {
                 details,
                 ..
             }) => {
-                self.complaint.clone_from(error);
+                self.last_error.clone_from(error);
                 self.kind = details.error_kind;
                 self.retry_after = details.retry_after_ms.map(Duration::from_millis);
             }
@@ -190,12 +190,12 @@ impl Observed {
             Ok(exit) => (*exit, None),
             Err(error) => (error.exit(), Some(error)),
         };
-        let brief = match (error, self.kind) {
+        let summary = match (error, self.kind) {
             (Some(error), _) => error.to_string().replace(char::is_control, " "),
             (None, Some(kind)) => format!("the agent reported an error of kind {}", json!(kind)),
             (None, None) => "the agent failed".to_owned(),
         };
-        let reason = error.map(Error::one_line).or(self.complaint);
+        let reason = error.map(Error::one_line).or(self.last_error);
         let hint = error.and_then(Error::hint_text).map(str::to_owned);
         let was_cut_short = exit == Exit::Interrupted && self.reached_agent;
         Some(Failure {
@@ -203,8 +203,8 @@ impl Observed {
             code: exit.code(),
             reached_agent: self.reached_agent,
             reason: reason.unwrap_or_else(|| "the agent failed and gave no reason".to_owned()),
-            brief,
-            hint: hint.or_else(|| was_cut_short.then(|| look_first(id))),
+            summary,
+            hint: hint.or_else(|| was_cut_short.then(|| inspect_hint(id))),
             retry_after: self.retry_after,
             log: self.log,
         })

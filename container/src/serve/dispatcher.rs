@@ -23,9 +23,9 @@ use crate::terminal::output;
 /// Pause before looking again whether a group is free that another program
 /// holds, or whether a run is gone that could not be ended.
 const BUSY_PAUSE: Duration = Duration::from_secs(2);
-/// How often old results are forgotten.
+/// Interval at which old results are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
-/// How long stopped runs may take to be gone: their programs have ten seconds,
+/// Longest time in which stopped runs have to end: their programs have ten seconds,
 /// and their containers as much again.
 const STOP_PATIENCE: Duration = Duration::from_secs(60);
 /// Far enough away to mean never.
@@ -46,7 +46,7 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Signals) -> Result<Ex
         let due = hub.shared().queue.next_due();
         let due = due.unwrap_or_else(|| Instant::now() + NEVER);
         tokio::select! {
-            Some(done) = attempts.join_next() => if let Err(error) = settled(done) {
+            Some(done) = attempts.join_next() => if let Err(error) = attempt_ended(done) {
                 stop_all(hub);
                 // The first failure is the cause; those of the end follow from it.
                 let _ = drain(hub, signals, attempts).await;
@@ -67,7 +67,7 @@ pub(super) async fn dispatch(hub: &Arc<Hub>, signals: &mut Signals) -> Result<Ex
 }
 
 /// An attempt's own failure to be recorded; a task that broke is one too.
-fn settled(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
+fn attempt_ended(done: std::result::Result<Result<()>, JoinError>) -> Result<()> {
     done.unwrap_or_else(|cause| {
         Err(Error::infrastructure("a task of serve failed").caused_by(cause))
     })
@@ -121,7 +121,7 @@ async fn drain(
     let rest = async |attempts: &mut JoinSet<Result<()>>| {
         let mut ended = Ok(());
         while let Some(done) = attempts.join_next().await {
-            ended = ended.and_then(|()| settled(done));
+            ended = ended.and_then(|()| attempt_ended(done));
         }
         ended
     };
@@ -246,9 +246,9 @@ pub(super) fn log_failure(
         Next::Again(_) => "is tried again",
         Next::GiveUp => "is a dead letter",
     };
-    let (class, code, brief) = (failure.class.name(), failure.code, &failure.brief);
+    let (class, code, summary) = (failure.class.name(), failure.code, &failure.summary);
     tracing::warn!(
-        "submission {id}{of_group} {what} after attempt {attempt}: {class}, exit code {code}: {brief}"
+        "submission {id}{of_group} {what} after attempt {attempt}: {class}, exit code {code}: {summary}"
     );
 }
 
@@ -284,10 +284,10 @@ fn record_orphan(hub: &Arc<Hub>, id: SubmissionId, group: Option<&GroupName>, ob
 /// Removes orphans until none is left.
 pub(super) async fn remove_orphans(hub: &Hub) {
     loop {
-        if let Err(error) = orphans::sweep(&hub.state).await {
+        if let Err(error) = orphans::clean_up(&hub.state).await {
             tracing::warn!("{}", error.one_line());
         }
-        if hub.forget_removed_orphans() {
+        if hub.drop_removed_orphans() {
             return;
         }
         tokio::select! {

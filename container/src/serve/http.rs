@@ -41,12 +41,12 @@ use crate::error::{Context, Error, Result};
 
 /// Largest command, in bytes.
 const MAX_BODY: usize = 32 * 1024 * 1024;
-/// How long a client may take to send its head.
+/// Longest time in which a client has to send its head.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How long it may take to send a command.
+/// Longest time in which it has to send a command.
 const BODY_TIME: Duration = Duration::from_secs(60);
-/// How long callers may take to read the last answers when `serve` is over.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Longest time in which clients have to read the last answers when `serve` ends.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// Pages of events that wait for a slow reader.
 const WAITING_PAGES: usize = 2;
 /// When to come back to a full queue, in seconds.
@@ -79,7 +79,7 @@ pub(super) async fn listen(listener: UnixListener, hub: Arc<Hub>, token: Arc<Tok
         callers.spawn_local(converse(stream, Arc::clone(&hub), Arc::clone(&token)));
     }
     let farewell = async { while callers.join_next().await.is_some() {} };
-    if timeout(FAREWELL, farewell).await.is_err() {
+    if timeout(SHUTDOWN_GRACE, farewell).await.is_err() {
         tracing::debug!("callers that do not read are cut off");
     }
 }

@@ -199,14 +199,14 @@ impl Hub {
 
     /// Whether an orphan stands in the way of a run of this submission.
     pub(super) fn is_blocked_by_orphan(&self, id: SubmissionId, group: Option<&GroupName>) -> bool {
-        self.forget_removed_orphans();
+        self.drop_removed_orphans();
         self.shared().orphans.iter().any(|orphan| {
             orphan.submission == id || (orphan.group.is_some() && orphan.group.as_ref() == group)
         })
     }
 
     /// Forgets the orphans that are gone. True when none is left.
-    pub(super) fn forget_removed_orphans(&self) -> bool {
+    pub(super) fn drop_removed_orphans(&self) -> bool {
         let mut shared = self.shared();
         shared
             .orphans

@@ -1,4 +1,4 @@
-//! What a `serve` that was killed has left: nothing may be lost, and nothing
+//! Recovery after a `serve` that was killed: nothing may be lost, and nothing
 //! may run twice at once.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::dispatcher::{log_failure, next_step, remove_orphans};
 use super::hub::{Hub, OrphanRun};
 use crate::engine::orphans;
 use crate::error::Result;
-use crate::serve::retry::{Class, Failure, look_first};
+use crate::serve::retry::{Class, Failure, inspect_hint};
 use crate::serve::store::{Ending, Interrupted};
 
 /// Ends the runs of a dead `serve`, settles their attempts, and fills the queue.
@@ -20,7 +20,7 @@ use crate::serve::store::{Ending, Interrupted};
 /// The state folder or the queue cannot be used.
 pub(super) async fn recover(hub: &Arc<Hub>) -> Result<()> {
     let interrupted = hub.store.interrupted().await?;
-    orphans::sweep(&hub.state).await?;
+    orphans::clean_up(&hub.state).await?;
     for left in &interrupted {
         // A run is on record before its program starts, so one without a run has
         // reached nobody. Of the others only the agent's own folders could tell
@@ -54,8 +54,8 @@ fn failure(left: &Interrupted, reached_agent: bool) -> Failure {
         code: Exit::Infrastructure.code(),
         reached_agent,
         reason: what.to_owned(),
-        brief: what.to_owned(),
-        hint: reached_agent.then(|| look_first(left.id)),
+        summary: what.to_owned(),
+        hint: reached_agent.then(|| inspect_hint(left.id)),
         retry_after: None,
         log: Vec::new(),
     }

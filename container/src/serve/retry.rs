@@ -1,4 +1,4 @@
-//! What is tried again after a failure, and when.
+//! Retries: which failures are tried again, and when.
 //!
 //! An agent may have acted on the world before its run failed, so only what
 //! did not reach the agent is tried again unasked.
@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::serve::submission::SubmissionId;
 
-/// How often a person may have a dead letter tried again. Each time allows one
+/// Most retries of a dead letter by a person. Each allows one
 /// attempt more, so that an input which kills its runs comes to rest.
 pub(crate) const MAX_MANUAL_RETRIES: u32 = 3;
 /// Longest wait that an upstream may ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Whose fault a failure was.
+/// Class of a failure: whose fault it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Class {
@@ -64,16 +64,16 @@ pub(crate) struct Failure {
     pub(crate) reached_agent: bool,
     pub(crate) reason: String,
     /// The reason in words of ours alone: the other may quote the agent or its log.
-    pub(crate) brief: String,
+    pub(crate) summary: String,
     pub(crate) hint: Option<String>,
-    /// How long the upstream wants to be left alone.
+    /// Time for which the upstream asks not to be called.
     pub(crate) retry_after: Option<Duration>,
     /// The last lines of the runner's log, without secrets.
     pub(crate) log: Vec<String>,
 }
 
 /// The way out when an agent was cut short that may have done something.
-pub(crate) fn look_first(id: SubmissionId) -> String {
+pub(crate) fn inspect_hint(id: SubmissionId) -> String {
     format!("look at what it did, then `drawbridge dead-letter retry {id}`")
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct RetryPolicy {
     pub(crate) retries_agent_failures: bool,
 }
 
-/// What becomes of a submission after a failure.
+/// Fate of a submission after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// It is tried again after this time.
@@ -120,7 +120,7 @@ impl RetryPolicy {
     }
 }
 
-/// How long to wait for a time that was written down by the wall clock.
+/// Time left until a moment of the wall clock.
 ///
 /// The clock may have been set meanwhile: nobody waits longer than was meant.
 pub(crate) fn remaining(due_ms: i64, now_ms: i64, longest: Duration) -> Duration {
@@ -147,7 +147,7 @@ mod tests {
             code: 4,
             reached_agent,
             reason: "it failed".to_owned(),
-            brief: "it failed".to_owned(),
+            summary: "it failed".to_owned(),
             hint: None,
             retry_after: None,
             log: Vec::new(),

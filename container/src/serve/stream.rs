@@ -40,7 +40,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// The same as a query string.
+    /// The query string of this selection.
     pub(crate) fn to_query(self) -> String {
         let submission = self.submission.map(|id| format!("&submission={id}"));
         let (since, follow) = (self.since, self.follow);

@@ -1,4 +1,4 @@
-//! What is handed in to be done.
+//! Submissions: work for an agent, as a client wrote it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +29,7 @@ impl FromStr for SubmissionId {
     }
 }
 
-/// What a submission is to its group.
+/// Kind of a submission, which decides its place in its group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -49,7 +49,7 @@ impl Kind {
     }
 }
 
-/// How far a submission is.
+/// Stage of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Stage {
@@ -91,7 +91,7 @@ pub(crate) struct Submission {
     /// Settings that differ from those of `serve`, by the names of `[run]`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, String>,
-    /// What the agent sees of this machine beside what `serve` shows to all, as
+    /// Mounts of this submission next to those that `serve` gives to all, as
     /// `--mount` has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) mounts: Vec<String>,

@@ -66,7 +66,7 @@ fn start_time(pid: i32) -> Option<u64> {
 }
 
 /// The folder of a run that lives. Dropping it removes it, unless something was
-/// started that is not known to be gone: then the next sweep ends that first.
+/// started that is not known to be gone: then the next clean_up ends that first.
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     path: PathBuf,
@@ -208,7 +208,7 @@ impl RunFolder {
         self.note()
     }
 
-    /// Leaves the folder to the next sweep, because the run is not over.
+    /// Leaves the folder to the next clean_up, because the run is not over.
     pub(crate) const fn keep(&mut self) {
         self.has_started = true;
     }

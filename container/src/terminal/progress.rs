@@ -52,7 +52,7 @@ impl Progress {
     }
 
     /// Says something that stays on the screen.
-    pub(crate) fn say(&self, line: &str) {
+    pub(crate) fn print_line(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::note(line)),
             None => output::note(line),

@@ -52,7 +52,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// The key, such as `route "openai": allow`.
         key: String,
-        /// What is wrong, with what is accepted.
+        /// The fault, with what is accepted.
         problem: String,
     },
     /// A setting of the environment cannot be read.
@@ -63,7 +63,7 @@ pub enum ConfigError {
     Setting {
         /// The variable.
         name: &'static str,
-        /// What is wrong, with what is accepted.
+        /// The fault, with what is accepted.
         problem: String,
     },
     /// The proxy that the environment names cannot be used.
@@ -71,7 +71,7 @@ pub enum ConfigError {
     OutgoingProxy {
         /// The variable.
         name: &'static str,
-        /// What is wrong with its value, which is not repeated.
+        /// The fault of its value, which is not repeated.
         problem: String,
     },
     /// A route's name is not one.
@@ -82,7 +82,7 @@ pub enum ConfigError {
     Upstream {
         /// Where the URL was found.
         key: String,
-        /// What is wrong with it.
+        /// Its fault.
         source: InvalidUpstream,
     },
 }

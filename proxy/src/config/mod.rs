@@ -32,7 +32,7 @@ pub struct RouteConfig {
     pub credential: Result<CredentialSource, Unavailable>,
     /// Where its secret goes.
     pub injection: Injection,
-    /// What is allowed; an empty list allows nothing.
+    /// Requests that are allowed; an empty list allows none.
     pub allow: Vec<Rule>,
     /// The beginning of its clients' paths that the upstream does not have; rules
     /// are about what comes after it.
@@ -45,7 +45,7 @@ pub struct RouteConfig {
     pub adds_oauth_beta: bool,
     /// Whether answers tell how many tokens they cost.
     pub is_metered: bool,
-    /// What applies to this route only.
+    /// Bounds of this route only.
     pub limits: RouteLimits,
 }
 
@@ -95,7 +95,7 @@ pub struct ProxyConfig {
     pub routes: Vec<RouteConfig>,
     /// Where `credential-proxy` listens; the launcher has listeners of its own.
     pub listen: ListenConfig,
-    /// How clients prove themselves.
+    /// Proof that clients have to give.
     pub client_auth: ClientAuth,
     /// The longest waits.
     pub deadlines: Deadlines,
@@ -107,11 +107,11 @@ pub struct ProxyConfig {
     pub workers: NonZeroUsize,
     /// The proxy that the network demands for the way out.
     pub outgoing: Option<OutgoingProxy>,
-    /// How long requests in flight may go on after the first signal.
+    /// Longest time of requests in flight after the first signal.
     pub drain: Duration,
     /// The audit file; none is written when absent.
     pub audit: Option<AuditConfig>,
-    /// What credentials are read from.
+    /// Environment that credentials are read from.
     pub environment: Environment,
 }
 
@@ -125,8 +125,8 @@ impl ProxyConfig {
         Self::resolve_for(document, env, Preset::Anthropic)
     }
 
-    /// The same for an agent of another vendor: without routes in the file
-    /// there is the one of `implied`.
+    /// Resolves as [`Self::resolve`] does, but without routes in the file there
+    /// is the one of `implied`, for an agent of another vendor.
     ///
     /// # Errors
     /// A value is not valid.

@@ -21,7 +21,7 @@ use crate::secret::{Reason, Unavailable};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// What a keeper is asked for.
+/// A request to a refresher.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// A request found the value ended or refused.
@@ -32,7 +32,7 @@ pub(super) enum Ask {
     End(oneshot::Sender<()>),
 }
 
-/// What a keeper has in common with the credential that it keeps.
+/// The parts that a refresher shares with its credential.
 pub(super) struct Ends {
     pub(super) name: Arc<str>,
     pub(super) state: Arc<watch::Sender<State>>,

@@ -63,7 +63,7 @@ pub struct Credential {
     clock: Clock,
 }
 
-/// Who is told of each renewal, by name, and whether it was done.
+/// Functions that are called after each refresh with its success, by name.
 type Observers = Arc<Mutex<HashMap<String, Observer>>>;
 type Observer = Box<dyn Fn(bool) + Send>;
 
@@ -321,13 +321,13 @@ impl Credential {
         self.problem().filter(|_| !is_ready)
     }
 
-    /// What is wrong with the source now, even while a previous value serves.
+    /// The present failure of the source, even while a previous value serves.
     #[must_use]
     pub fn problem(&self) -> Option<Unavailable> {
         self.state.borrow().problem().cloned()
     }
 
-    /// What the credential is, for messages: its source, without its value.
+    /// Name for messages: the source, without its value.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -38,7 +38,7 @@ pub(super) enum Opened {
     Login(Box<Login>),
 }
 
-/// What sources are resolved with.
+/// Surroundings that sources are resolved with.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
     pub(super) environment: &'a Environment,

@@ -46,14 +46,14 @@ pub enum CredentialSource {
         /// The file.
         path: PathBuf,
     },
-    /// What a program on the host prints, without the line end.
+    /// Output of a program on the host, without the line end.
     Command {
         /// The program and its arguments; no shell reads them.
         command: Vec<String>,
-        /// How long the output is used before the program is run again.
+        /// Time for which the output is used before the program is run again.
         #[serde(default = "default_lifetime", deserialize_with = "period::deserialize")]
         lifetime: Duration,
-        /// How long the program may take.
+        /// Longest time of the program.
         #[serde(default = "default_timeout", deserialize_with = "period::deserialize")]
         timeout: Duration,
     },

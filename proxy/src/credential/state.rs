@@ -1,4 +1,4 @@
-//! What is known about one credential at one moment.
+//! The state of one credential.
 
 use crate::secret::{Reason, Secret, Unavailable};
 use std::time::{Duration, SystemTime};
@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 /// is refused for another reason than its age is not to be renewed per request.
 const BETWEEN_REFUSALS: Duration = Duration::from_secs(60);
 
-/// How long before its end a token is renewed, at most.
+/// Longest time before its expiry at which a token is refreshed.
 const EARLY: Duration = Duration::from_secs(10 * 60);
 
-/// What a source gave.
+/// A value that a source gave.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
     /// The value, if there is one; a login may have only a refresh token yet.
@@ -21,7 +21,7 @@ pub(super) struct Reading {
     pub(super) renew_at: Option<SystemTime>,
 }
 
-/// What is known about a credential. The keeper writes it, requests read it.
+/// The state of a credential. Its refresher writes it, requests read it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     secret: Option<Secret>,
@@ -79,7 +79,7 @@ impl State {
         self.secret.as_ref()
     }
 
-    /// What went wrong last, if nothing went right since.
+    /// The last failure, if nothing succeeded since.
     pub(super) const fn problem(&self) -> Option<&Unavailable> {
         self.problem.as_ref()
     }

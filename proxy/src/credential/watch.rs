@@ -10,10 +10,10 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-/// How often the file is looked at without an event.
+/// Interval at which the file is inspected without an event.
 const POLL: Duration = Duration::from_secs(5);
 
-/// How long after an event the file is read, so that a writer who truncates
+/// Delay between an event and the reading of the file, so that a writer who truncates
 /// first has written.
 const SETTLE: Duration = Duration::from_millis(50);
 
@@ -28,7 +28,7 @@ pub(super) struct FileWatch {
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// What tells a file from its changed self.
+/// Attributes by which a changed file is recognised.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     modified: SystemTime,

@@ -73,7 +73,7 @@ fn split_line(text: &str) -> (&str, &str) {
     }
 }
 
-/// How many bytes end `line`, the first line of `text`.
+/// Bytes that end `line`, the first line of `text`.
 fn line_end(text: &str, line: &str) -> usize {
     match text.as_bytes().get(line.len()) {
         Some(b'\r') => 2,

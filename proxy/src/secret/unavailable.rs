@@ -16,7 +16,7 @@ pub struct Unavailable {
     hint: Option<String>,
 }
 
-/// What kind of trouble it is, and with it who can end it.
+/// Kind of the failure, which says who can end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Nothing is configured, or what is configured does not exist.
@@ -88,13 +88,13 @@ impl Unavailable {
         self
     }
 
-    /// What kind of trouble it is.
+    /// Kind of the failure.
     #[must_use]
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// What the reader can do about it.
+    /// Fix for the reader of the message.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -95,7 +95,7 @@ impl Secret {
         }
     }
 
-    /// The same value, for an account that the upstream has to be told of.
+    /// This value with the account that the upstream wants to know.
     pub(crate) fn with_account(self, account: Option<HeaderValue>) -> Self {
         let shared = Shared {
             value: self.shared.value.clone(),
@@ -149,7 +149,7 @@ impl Secret {
         encoded
     }
 
-    /// What to remove from answers: the value in every form of
+    /// Texts to remove from answers: the value in every form of
     /// `scrub::forms`. Made once, at load.
     #[must_use]
     pub fn patterns(&self) -> &Patterns {

@@ -220,3 +220,46 @@ fn ci_runs_the_one_test_command_and_nothing_else() {
         .collect();
     assert_eq!(commands, [r#"exec "$(dirname "$0")/../tests/run.sh""#]);
 }
+
+/// Lines that users or models read as they stand: help texts and the
+/// descriptions of tools.
+const SHOWN_TEXTS: [&str; 5] = [
+    "What it may do on its routes, such as \"POST /v1/messages\"; repeat for more",
+    "How clients prove that they may use the proxy [default: session]",
+    "What is logged, such as \"warn\" or \"info,drawbridge::request=off\"",
+    "What the agent should do when the task runs. For an isolated task,",
+    "How long to wait for the answer; 300 seconds when absent.",
+];
+
+/// A reader looks for the thing, not for a question about it.
+#[test]
+fn no_doc_comment_begins_with_a_question() {
+    const QUESTIONS: [&str; 6] = ["What", "Whatever", "Who", "Whoever", "Whose", "How"];
+    let mut files = Vec::new();
+    for folder in ["shared", "proxy", "runner", "container"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    let mut found = Vec::new();
+    for file in files
+        .iter()
+        .filter(|file| file.iter().any(|part| part == "src"))
+    {
+        let text = fs::read_to_string(file).unwrap();
+        let mut is_continued = false;
+        for line in text.lines().map(str::trim_start) {
+            let doc = line
+                .strip_prefix("//!")
+                .or_else(|| line.strip_prefix("///"));
+            let doc = doc.map(str::trim);
+            let first = doc
+                .and_then(|doc| doc.split(' ').next())
+                .unwrap_or_default();
+            let is_question = QUESTIONS.contains(&first);
+            if is_question && !is_continued && !doc.is_some_and(|doc| SHOWN_TEXTS.contains(&doc)) {
+                found.push(format!("{}: {line}", file.display()));
+            }
+            is_continued = doc.is_some();
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::inbox::Taken;
+use super::inbox::ClaimedFile;
 use crate::process::{Argv, capture_with_input};
 use crate::requests::{Asked, Reply};
 
@@ -73,10 +73,10 @@ type Handled = Result<Reply, String>;
 /// The requests that the handler has.
 #[derive(Debug, Default)]
 pub(super) struct Handlers {
-    questions: JoinSet<(Taken, Handled)>,
-    others: JoinSet<(Taken, Handled)>,
+    questions: JoinSet<(ClaimedFile, Handled)>,
+    others: JoinSet<(ClaimedFile, Handled)>,
     /// Requests whose handler has ended since the last call.
-    ended: Vec<(Taken, Handled)>,
+    ended: Vec<(ClaimedFile, Handled)>,
 }
 
 impl Handlers {
@@ -90,10 +90,10 @@ impl Handlers {
     pub(super) fn start(
         &mut self,
         handler: Handler,
-        taken: Taken,
+        taken: ClaimedFile,
         asked: &Asked,
         question: Option<Duration>,
-    ) -> Result<(), Taken> {
+    ) -> Result<(), ClaimedFile> {
         let is_question = question.is_some();
         let tasks = if is_question {
             &mut self.questions
@@ -123,7 +123,7 @@ impl Handlers {
         self.ended.extend(ended.ok());
     }
 
-    pub(super) fn take_ended(&mut self) -> Vec<(Taken, Handled)> {
+    pub(super) fn take_ended(&mut self) -> Vec<(ClaimedFile, Handled)> {
         std::mem::take(&mut self.ended)
     }
 

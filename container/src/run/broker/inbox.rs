@@ -57,7 +57,7 @@ struct Rate {
 
 /// A request file that is out of the agent's reach.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct ClaimedFile {
     /// The file that the answer belongs to; none waits for an answer to a
     /// request of an earlier run.
     pub(super) answer: Option<String>,
@@ -68,7 +68,7 @@ pub(super) struct Taken {
 /// The request in a claimed file, or the reason why it cannot be read.
 pub(super) type Content = Result<Request, String>;
 
-impl Taken {
+impl ClaimedFile {
     /// The embedding program's name for the request.
     pub(super) fn id(&self) -> String {
         let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
@@ -130,7 +130,7 @@ impl Inbox {
 
     /// Takes what waits and there is room for, in the order of the names. The
     /// rest is looked at again.
-    pub(super) fn take(&mut self, room: usize) -> io::Result<Vec<(Taken, Content)>> {
+    pub(super) fn take(&mut self, room: usize) -> io::Result<Vec<(ClaimedFile, Content)>> {
         if room == 0 || !std::mem::take(&mut self.is_due) {
             return Ok(Vec::new());
         }
@@ -172,7 +172,7 @@ impl Inbox {
         while !batch.is_full()
             && let Some(name) = self.left.pop()
         {
-            let taken = Taken { answer: None, name };
+            let taken = ClaimedFile { answer: None, name };
             batch.add(&self.taken, taken);
             if let Some((taken, content)) = batch.taken.pop() {
                 if content.as_ref().is_ok_and(Request::is_question) {
@@ -185,7 +185,7 @@ impl Inbox {
         Ok(())
     }
 
-    fn take_one(&self, from: &Folder, name: &OsStr) -> io::Result<Taken> {
+    fn take_one(&self, from: &Folder, name: &OsStr) -> io::Result<ClaimedFile> {
         // A folder could not be got rid of; it stays where it is.
         if from.is_folder(name) {
             return Err(io::ErrorKind::NotFound.into());
@@ -198,20 +198,20 @@ impl Inbox {
             new_name.push(name);
         }
         from.move_to(name, &self.taken, &new_name)?;
-        Ok(Taken {
+        Ok(ClaimedFile {
             answer: name.to_str().map(str::to_owned),
             name: new_name,
         })
     }
 
     /// Forgets a request that was handled.
-    pub(super) fn done(&self, taken: &Taken) -> io::Result<()> {
+    pub(super) fn done(&self, taken: &ClaimedFile) -> io::Result<()> {
         self.taken.remove(&taken.name)
     }
 
     /// Sets a file aside that is no request, with the reason beside it. When
     /// there are many already, it is removed: nobody reads a hundred.
-    pub(super) fn reject(&self, taken: &Taken, reason: &str) -> io::Result<()> {
+    pub(super) fn reject(&self, taken: &ClaimedFile, reason: &str) -> io::Result<()> {
         let is_full = self.rejected.names(2 * MAX_REJECTED)?.len() >= 2 * MAX_REJECTED;
         // A large file or a folder is not worth its room.
         let is_small = self.taken.read(&taken.name, MAX_REQUEST).is_ok();
@@ -228,7 +228,7 @@ impl Inbox {
 
 /// Requests of one look.
 struct Batch {
-    taken: Vec<(Taken, Content)>,
+    taken: Vec<(ClaimedFile, Content)>,
     bytes: usize,
     /// Most requests of it.
     most: usize,
@@ -251,7 +251,7 @@ impl Batch {
         self.bytes >= MAX_BATCH || self.room() == 0
     }
 
-    fn add(&mut self, folder: &Folder, taken: Taken) {
+    fn add(&mut self, folder: &Folder, taken: ClaimedFile) {
         let bytes = folder.read(&taken.name, MAX_REQUEST);
         self.bytes += bytes.as_ref().map_or(0, Vec::len);
         let content = bytes.and_then(|bytes| {

@@ -26,7 +26,7 @@ use crate::spec::User;
 use crate::state::{Folder, Group};
 
 use handler::{ACCEPT, Handlers};
-use inbox::{Content, Inbox, Taken};
+use inbox::{ClaimedFile, Content, Inbox};
 
 pub(crate) use handler::Handler;
 pub(crate) use outgoing::Outgoing;
@@ -66,7 +66,7 @@ pub(crate) struct Requests {
 /// A request that waits for an answer.
 #[derive(Debug)]
 struct Open {
-    taken: Taken,
+    taken: ClaimedFile,
     /// Until when the agent waits, if it asks a person.
     question: Option<Instant>,
 }
@@ -181,7 +181,7 @@ impl Requests {
         has_replied
     }
 
-    fn receive(&mut self, taken: Taken, content: Content, reporter: &Reporter) {
+    fn receive(&mut self, taken: ClaimedFile, content: Content, reporter: &Reporter) {
         let request = match content {
             Ok(request) => request,
             Err(reason) => {
@@ -217,7 +217,7 @@ impl Requests {
     }
 
     /// The request, if it can be read and its group may make it.
-    fn admit(&mut self, taken: &Taken, request: Request) -> Result<Asked, String> {
+    fn admit(&mut self, taken: &ClaimedFile, request: Request) -> Result<Asked, String> {
         if let Decision::Refused(reason) = decide(&self.group, &self.snapshot, &request) {
             return Err(reason);
         }
@@ -255,7 +255,7 @@ impl Requests {
     }
 
     /// Answers a request, and forgets it.
-    fn reply(&mut self, taken: &Taken, mut reply: Reply, reporter: &Reporter) {
+    fn reply(&mut self, taken: &ClaimedFile, mut reply: Reply, reporter: &Reporter) {
         if let Some(snapshot) = reply.snapshot.take() {
             self.set_snapshot(snapshot, reporter);
         }
@@ -264,7 +264,13 @@ impl Requests {
     }
 
     /// Tells the agent, and the operator when the request could not be forgotten.
-    fn tell(&self, taken: &Taken, reply: Reply, forgotten: io::Result<()>, reporter: &Reporter) {
+    fn tell(
+        &self,
+        taken: &ClaimedFile,
+        reply: Reply,
+        forgotten: io::Result<()>,
+        reporter: &Reporter,
+    ) {
         if let Err(error) = forgotten {
             reporter.warn(format!("a request may come again: {error}"));
         }

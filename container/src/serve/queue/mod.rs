@@ -1,4 +1,5 @@
-//! Who is next. Nothing here waits, reads or writes: times are given.
+//! The queue of submissions. It is pure: nothing here waits, reads or writes, and
+//! times are given.
 //!
 //! Groups take turns. A group has one run at a time, its tasks come before its
 //! messages, and each of the two kinds keeps its order, also while the first in
@@ -12,7 +13,7 @@ use drawbridge_shared::ids::GroupName;
 
 use crate::serve::submission::{Kind, SubmissionId};
 
-/// How much there may be at once.
+/// Bounds of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) runs: NonZeroUsize,
@@ -22,7 +23,7 @@ pub(crate) struct Limits {
     pub(crate) waiting: usize,
 }
 
-/// What waits and what runs.
+/// Submissions that wait, and those that run.
 #[derive(Debug)]
 pub(crate) struct Queue {
     limits: Limits,
@@ -80,7 +81,7 @@ impl Queue {
     }
 
     /// Whether there is room for one more of this group.
-    pub(crate) fn has_room(&self, group: Option<&GroupName>) -> bool {
+    pub(crate) fn has_capacity(&self, group: Option<&GroupName>) -> bool {
         let of_group = self.lines.get(&group.cloned()).map_or(0, Line::len);
         of_group < self.limits.waiting_per_group && self.waiting < self.limits.waiting
     }
@@ -131,7 +132,7 @@ impl Queue {
         };
         if let Some(line) = self.lines.get_mut(&group) {
             line.running -= 1;
-            self.forget_if_empty(&group);
+            self.remove_if_empty(&group);
         }
     }
 
@@ -145,11 +146,11 @@ impl Queue {
             return false;
         };
         self.waiting -= 1;
-        self.forget_if_empty(&group);
+        self.remove_if_empty(&group);
         true
     }
 
-    fn forget_if_empty(&mut self, group: &Option<GroupName>) {
+    fn remove_if_empty(&mut self, group: &Option<GroupName>) {
         let line = self.lines.get(group);
         if line.is_some_and(|line| line.running == 0 && line.len() == 0) {
             self.lines.remove(group);

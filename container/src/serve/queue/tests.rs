@@ -89,18 +89,18 @@ fn what_has_no_group_runs_beside_itself() {
 fn there_is_room_up_to_the_limits() {
     let mut queue = Queue::new(limits(1));
     for id in 0..50 {
-        assert!(queue.has_room(group("a").as_ref()));
+        assert!(queue.has_capacity(group("a").as_ref()));
         queue.push(SubmissionId(id), group("a"), Message, Instant::now());
     }
-    assert!(!queue.has_room(group("a").as_ref()));
-    assert!(queue.has_room(group("b").as_ref()));
+    assert!(!queue.has_capacity(group("a").as_ref()));
+    assert!(queue.has_capacity(group("b").as_ref()));
     for id in 50..100 {
         queue.push(SubmissionId(id), None, Message, Instant::now());
     }
-    assert!(!queue.has_room(group("b").as_ref()), "all together");
+    assert!(!queue.has_capacity(group("b").as_ref()), "all together");
     assert!(queue.remove(SubmissionId(7)));
     assert!(!queue.remove(SubmissionId(7)));
-    assert!(queue.has_room(group("a").as_ref()));
+    assert!(queue.has_capacity(group("a").as_ref()));
 }
 
 /// What a random caller does.

@@ -1,4 +1,4 @@
-//! How values of ours are columns of SQLite.
+//! Conversions between types of ours and columns of SQLite.
 
 use std::str::FromStr;
 

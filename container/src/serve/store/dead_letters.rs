@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::columns::parse_column;
-use super::events::{Milestone, mark};
+use super::events::{LifecycleEvent, record_lifecycle};
 use super::submissions::{SUMMARY, Summary, summary};
 use super::{Store, Waiting, now_ms};
 use crate::error::{Error, Result};
@@ -17,9 +17,9 @@ use crate::serve::submission::{Stage, SubmissionId};
 pub(crate) struct DeadLetter {
     #[serde(flatten)]
     pub(crate) summary: Summary,
-    /// What the caller wrote, byte for byte.
+    /// Text of the client, byte for byte.
     pub(crate) input: String,
-    /// How often a person had it tried again.
+    /// Number of retries by a person.
     pub(crate) manual_retries: u32,
     /// Every attempt that failed.
     pub(crate) failures: Vec<Failed>,
@@ -116,7 +116,7 @@ fn requeue(connection: &Connection, id: SubmissionId) -> rusqlite::Result<Waitin
         };
         Ok((row.get::<_, u32>(0)?, waiting))
     })?;
-    mark(connection, id, attempt, &Milestone::Revived)?;
+    record_lifecycle(connection, id, attempt, &LifecycleEvent::Revived)?;
     Ok(waiting)
 }
 

@@ -27,14 +27,14 @@ pub(crate) struct LoggedEvent {
     pub(crate) event: Box<RawValue>,
 }
 
-/// What happens to a submission outside its runs.
+/// Lifecycle event of a submission outside its runs.
 #[derive(Debug, Serialize)]
 #[serde(
     tag = "type",
     rename_all = "kebab-case",
     rename_all_fields = "camelCase"
 )]
-pub(crate) enum Milestone<'a> {
+pub(crate) enum LifecycleEvent<'a> {
     Queued,
     /// An attempt begins; it counts from here on.
     Attempt,
@@ -79,14 +79,14 @@ pub(super) fn log(
     Ok(())
 }
 
-/// Writes a milestone in the transaction that is open.
-pub(super) fn mark(
+/// Writes an event in the transaction that is open.
+pub(super) fn record_lifecycle(
     connection: &Connection,
     id: SubmissionId,
     attempt: u32,
-    milestone: &Milestone<'_>,
+    event: &LifecycleEvent<'_>,
 ) -> rusqlite::Result<()> {
-    log(connection, id, attempt, &to_json(milestone)?)
+    log(connection, id, attempt, &to_json(event)?)
 }
 
 fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
@@ -100,9 +100,9 @@ impl Store {
         &self,
         id: SubmissionId,
         attempt: u32,
-        told: &RecordedEvent,
+        recorded: &RecordedEvent,
     ) -> Result<()> {
-        let RecordedEvent { event, json } = told;
+        let RecordedEvent { event, json } = recorded;
         let json = json.clone();
         let run = match event {
             Event::Start { run, .. } => Some(run.clone()),

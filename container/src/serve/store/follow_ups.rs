@@ -5,7 +5,7 @@ use drawbridge_shared::ipc::HostMessage;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::parse_column;
-use super::events::{Milestone, mark};
+use super::events::{LifecycleEvent, record_lifecycle};
 use super::submissions::insert;
 use super::{Store, Waiting, now_ms};
 use crate::error::Result;
@@ -83,7 +83,7 @@ fn undelivered(
     rows.collect()
 }
 
-/// What a run without a group was given is gone with its folder; a group's
+/// Requeues undelivered messages. Those of a run without a group are gone with its folder; a group's
 /// input folder still holds what its agent did not take.
 pub(super) fn deliver_again(connection: &Connection, id: SubmissionId) -> rusqlite::Result<()> {
     let sql = "UPDATE follow_ups SET delivered = 0 WHERE submission = ?1 AND EXISTS \
@@ -94,7 +94,7 @@ pub(super) fn deliver_again(connection: &Connection, id: SubmissionId) -> rusqli
 
 /// Makes one submission of all messages that came too late for their run, for
 /// the same group and with the same settings.
-pub(super) fn hand_on(
+pub(super) fn requeue_undelivered(
     connection: &Connection,
     id: SubmissionId,
 ) -> rusqlite::Result<Option<Waiting>> {
@@ -118,7 +118,7 @@ pub(super) fn hand_on(
     if group.is_none() {
         // The conversation they belong to is gone with its folder.
         let count = texts.len();
-        mark(connection, id, attempt, &Milestone::TooLate { count })?;
+        record_lifecycle(connection, id, attempt, &LifecycleEvent::TooLate { count })?;
         return Ok(None);
     }
     let Ok(origin) = serde_json::from_str::<Submission>(&input) else {

@@ -31,7 +31,7 @@ const WAITING_JOBS: usize = 256;
 /// Most requests of one transaction.
 const BATCH: usize = 128;
 
-/// What a caller is told; the callers of one transaction share its failure.
+/// Result for a caller; the callers of one transaction share its failure.
 type Outcome<T> = std::result::Result<T, Arc<rusqlite::Error>>;
 
 /// The open database; clones share it.
@@ -105,7 +105,7 @@ impl Store {
     }
 }
 
-/// What the thread is told.
+/// A command to the thread.
 enum Order {
     Do(Box<dyn Job>),
     Close,
@@ -116,7 +116,7 @@ trait Job: Send {
     /// Does it in a savepoint of its own; an error undoes it.
     fn run(&mut self, connection: &Connection) -> Option<Arc<rusqlite::Error>>;
     /// Tells the caller, once it is known whether the transaction is on disk.
-    fn settle(self: Box<Self>, failed: Option<Arc<rusqlite::Error>>);
+    fn complete(self: Box<Self>, failed: Option<Arc<rusqlite::Error>>);
 }
 
 struct Request<T, W> {
@@ -137,7 +137,7 @@ where
         failed
     }
 
-    fn settle(self: Box<Self>, failed: Option<Arc<rusqlite::Error>>) {
+    fn complete(self: Box<Self>, failed: Option<Arc<rusqlite::Error>>) {
         let outcome = match (failed, self.outcome) {
             (_, Some(Err(error))) | (Some(error), _) => Err(error),
             (None, Some(done)) => done,
@@ -176,7 +176,7 @@ fn work(
             let _ = connection.execute_batch("ROLLBACK");
         }
         for job in batch {
-            job.settle(failed.clone());
+            job.complete(failed.clone());
         }
         // Reading changes nothing, and must not wake who waits for a change.
         let changes = connection.total_changes();

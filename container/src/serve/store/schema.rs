@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// Version of the layout that this program writes.
 const VERSION: i64 = 1;
-/// How long another program may hold the file.
+/// Longest time for which another program may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 
 const LAYOUT: &str = "
@@ -79,7 +79,7 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
             ))
             .hint("use the version of drawbridge that wrote it, or a later one"))
         }
-        Err(Unusable::Damaged(complaint)) => Err(set_aside(path, &complaint)),
+        Err(Unusable::Damaged(complaint)) => Err(quarantine(path, &complaint)),
         Err(Unusable::Failed(error)) => {
             let code = error.sqlite_error_code();
             let is_damaged = matches!(
@@ -87,7 +87,7 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
             );
             if is_damaged {
-                return Err(set_aside(path, &error.to_string()));
+                return Err(quarantine(path, &error.to_string()));
             }
             Err(explain(path, Arc::new(error)))
         }
@@ -130,7 +130,7 @@ fn prepare(path: &Path) -> std::result::Result<Connection, Unusable> {
 
 /// Moves a damaged file and its journal away. This start fails, so that
 /// somebody hears of it; the next one begins with an empty queue.
-fn set_aside(path: &Path, complaint: &str) -> Error {
+fn quarantine(path: &Path, complaint: &str) -> Error {
     let mut moved = PathBuf::new();
     for suffix in ["", "-wal", "-shm"] {
         let with = |tail: &str| {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::columns::parse_column;
-use super::events::{Milestone, mark};
+use super::events::{LifecycleEvent, record_lifecycle};
 use super::{Store, follow_ups, now_ms};
 use crate::error::Result;
 use crate::serve::retry::{Failure, Next};
@@ -54,7 +54,7 @@ pub(crate) struct Interrupted {
     pub(crate) run: Option<String>,
 }
 
-/// How an attempt ended.
+/// End of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// With a result.
@@ -158,7 +158,7 @@ impl Store {
                 })
                 .optional()?;
             if let Some(claim) = &claim {
-                mark(connection, id, claim.attempt, &Milestone::Attempt)?;
+                record_lifecycle(connection, id, claim.attempt, &LifecycleEvent::Attempt)?;
             }
             Ok(claim)
         })
@@ -181,7 +181,7 @@ impl Store {
                     follow_ups::deliver_again(connection, id)?;
                     Ok(None)
                 }
-                _ => follow_ups::hand_on(connection, id),
+                _ => follow_ups::requeue_undelivered(connection, id),
             }
         })
         .await
@@ -202,7 +202,7 @@ impl Store {
                 return Ok(false);
             };
             let code = Exit::Interrupted.code();
-            mark(connection, id, attempt, &Milestone::Done { code })?;
+            record_lifecycle(connection, id, attempt, &LifecycleEvent::Done { code })?;
             Ok(true)
         })
         .await
@@ -299,7 +299,7 @@ pub(super) fn insert(
     let values = params![key, group, kind, input, Stage::Queued, allowed, now_ms()];
     connection.prepare(sql)?.execute(values)?;
     let id = SubmissionId(connection.last_insert_rowid());
-    mark(connection, id, 0, &Milestone::Queued)?;
+    record_lifecycle(connection, id, 0, &LifecycleEvent::Queued)?;
     Ok(id)
 }
 
@@ -309,8 +309,8 @@ fn record_ending(
     attempt: u32,
     ending: &Ending,
 ) -> rusqlite::Result<()> {
-    let (stage, due, milestone) = match ending {
-        Ending::Done(exit) => (Stage::Done, 0, Milestone::Done { code: exit.code() }),
+    let (stage, due, event) = match ending {
+        Ending::Done(exit) => (Stage::Done, 0, LifecycleEvent::Done { code: exit.code() }),
         Ending::Failed(failure, next) => {
             record_failure(connection, id, attempt, failure)?;
             let (class, code, error) = (failure.class, failure.code, failure.reason.as_str());
@@ -318,7 +318,7 @@ fn record_ending(
                 Next::Again(after) => {
                     let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                     let due = now_ms().saturating_add_unsigned(after_ms);
-                    let retry = Milestone::Retry {
+                    let retry = LifecycleEvent::Retry {
                         class,
                         code,
                         error,
@@ -328,7 +328,7 @@ fn record_ending(
                 }
                 Next::GiveUp => {
                     let hint = failure.hint.as_deref();
-                    let dead = Milestone::Dead {
+                    let dead = LifecycleEvent::Dead {
                         class,
                         code,
                         error,
@@ -345,7 +345,7 @@ fn record_ending(
                WHERE id = ?1 AND stage = ?5";
     let values = params![id, stage, due, ended, Stage::Running];
     if connection.prepare(sql)?.execute(values)? == 1 {
-        mark(connection, id, attempt, &milestone)?;
+        record_lifecycle(connection, id, attempt, &event)?;
     }
     Ok(())
 }

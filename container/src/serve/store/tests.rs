@@ -25,7 +25,7 @@ fn failure() -> Failure {
         code: 1,
         reached_agent: true,
         reason: "no".to_owned(),
-        brief: "the agent failed".to_owned(),
+        summary: "the agent failed".to_owned(),
         hint: None,
         retry_after: None,
         log: vec!["a".to_owned(), "b".to_owned()],

@@ -25,7 +25,7 @@ use crate::upstream::{OutgoingProxy, Upstream};
 /// Most worker threads by default; more do not help one host's agents.
 const MAX_DEFAULT_WORKERS: usize = 4;
 
-/// How long requests in flight may go on after the first signal.
+/// Longest time of requests in flight after the first signal.
 const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
 
 /// Resolves everything. See [`ProxyConfig::resolve_for`].
@@ -164,7 +164,7 @@ fn routes(
     Ok(routes)
 }
 
-/// What there is without a route in the configuration file.
+/// Routes of a configuration file that names none.
 fn implied_routes(env: &Environment, preset: Preset) -> Result<Vec<RouteConfig>, ConfigError> {
     let file = ProxyTables {
         path: ANTHROPIC_BASE_URL.into(),

@@ -14,7 +14,7 @@ use super::endpoint::Answer;
 use crate::base::percent;
 use crate::secret::Secret;
 
-/// Whose login file it is.
+/// Vendor whose file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::credential) enum Format {
     /// Claude Code's `.credentials.json`.
@@ -26,7 +26,7 @@ pub(in crate::credential) enum Format {
     Plain,
 }
 
-/// What a login file holds.
+/// Content of an OAuth token file.
 #[derive(Clone, Debug)]
 pub(super) struct Tokens {
     pub(super) access: Option<Secret>,

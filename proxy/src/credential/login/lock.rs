@@ -11,7 +11,7 @@ use super::format::Format;
 /// Longest wait for another program's renewal; its own deadlines are shorter.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// How often a lock is tried again: neither kind tells when it is free.
+/// Interval at which a lock is tried again: neither kind reports that it is free.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Age at which Claude Code takes a lock folder for left behind. We hold one
