@@ -86,7 +86,7 @@ impl RouteTable {
     pub(crate) fn missing_credentials(&self) -> Option<String> {
         let missing = self.routes.iter().filter_map(|route| {
             let error = match &route.credential {
-                Ok(credential) => credential.trouble()?,
+                Ok(credential) => credential.unavailable()?,
                 Err(error) => error.clone(),
             };
             Some(format!("route {}: {}", route.name(), chain(&error)))

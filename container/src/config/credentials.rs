@@ -1,7 +1,6 @@
 //! Which credential a run needs: the one of its agent's model API.
 
-use drawbridge_proxy::config::{Preset, ProxyConfig};
-use drawbridge_proxy::credential::Reason;
+use drawbridge_proxy::config::{CredentialError, Preset, ProxyConfig};
 use drawbridge_settings::{Document, Environment};
 use drawbridge_shared::protocol::AgentKind;
 
@@ -23,12 +22,9 @@ pub(crate) fn resolve(
     let proxy = ProxyConfig::resolve_for(file, environment, preset)
         .context(|| Error::usage("the proxy's configuration is not valid"))?;
     require_route(settings.agent, preset, &proxy)?;
-    proxy.require_credentials().context(|| {
-        let variables = preset.variables().join(" or ");
-        Error::not_started("no credential for the model API")
-            .hint(format!("set {variables}, or write it to .env"))
-    })?;
-    require_usable(preset, &proxy)?;
+    proxy
+        .validate(named_route(preset))
+        .map_err(|error| refusal(preset, error))?;
     Ok(proxy)
 }
 
@@ -69,25 +65,22 @@ fn require_route(agent: AgentKind, preset: Preset, proxy: &ProxyConfig) -> Resul
     }
 }
 
-/// A value that no request could carry is refused on every route. One that is
-/// not there yet may still come, so only the agent's own route has to have it.
-fn require_usable(preset: Preset, proxy: &ProxyConfig) -> Result<()> {
-    for (index, route) in proxy.routes.iter().enumerate() {
-        let Err(problem) = proxy.require_usable(route) else {
-            continue;
-        };
-        let name = route.name.as_str();
-        let is_needed = named_route(preset).map_or(index == 0, |needed| needed == name);
-        if !is_needed && problem.reason() == Reason::Missing {
-            continue;
+fn refusal(preset: Preset, error: CredentialError) -> Error {
+    match error {
+        CredentialError::NoSource(reason) => {
+            let variables = preset.variables().join(" or ");
+            Error::not_started("no credential for the model API")
+                .hint(format!("set {variables}, or write it to .env"))
+                .caused_by(reason)
         }
-        let hint = problem
-            .hint()
-            .unwrap_or("mend that, or name another source");
-        let error = Error::not_started(format!("no usable credential for the route {name}"));
-        return Err(error.hint(hint.to_owned()).caused_by(problem));
+        CredentialError::Unusable { route, problem } => {
+            let hint = problem.hint();
+            let hint = hint.unwrap_or("fix it or configure another source");
+            Error::not_started(format!("no usable credential for the route {route}"))
+                .hint(hint.to_owned())
+                .caused_by(problem)
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]

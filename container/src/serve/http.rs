@@ -91,7 +91,7 @@ fn require_this_user(stream: &UnixStream) -> Result<()> {
     if uid == ours || uid == 0 {
         return Ok(());
     }
-    Err(Error::usage(format!("user {uid} is not let in")))
+    Err(Error::usage(format!("user {uid} may not connect")))
 }
 
 async fn converse(stream: UnixStream, hub: Arc<Hub>, token: Arc<Token>) {
@@ -156,7 +156,7 @@ async fn answer(
 async fn perform_wholly(hub: &Arc<Hub>, command: Command) -> Result<Answer> {
     let hub = Arc::clone(hub);
     let performing = tokio::task::spawn_local(async move { perform(&hub, command).await });
-    let failed = || Error::infrastructure("the command was cut off");
+    let failed = || Error::infrastructure("the command was interrupted");
     performing.await.context(failed)?
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use drawbridge_shared::protocol::AuthMode;
 
-use crate::credential::{CredentialSource, require_at_hand};
+use crate::credential::CredentialSource;
 pub use crate::policy::{ClientAuth, Deadlines, Fsync, Injection, Limits};
 use crate::policy::{ErrorShape, RouteName, Rule};
-use crate::secret::Unavailable;
+use crate::secret::{Reason, Unavailable};
 use crate::upstream::{OutgoingProxy, Upstream};
 
 mod file;
@@ -161,26 +161,46 @@ impl ProxyConfig {
         }
     }
 
-    /// Checks that every route has a credential configured.
+    /// Checks that every route has a source of its credential, and that the values
+    /// which can be read without a program or a vendor are usable. A value that is
+    /// not there yet may still come, so only the route `needed`, else the default
+    /// route, has to have it.
     ///
     /// # Errors
-    /// A route has none; the error names what was looked at.
-    pub fn require_credentials(&self) -> Result<(), Unavailable> {
-        let mut missing = self
-            .routes
-            .iter()
-            .filter_map(|r| r.credential.as_ref().err());
-        missing.next().map_or(Ok(()), |reason| Err(reason.clone()))
+    /// A route has no source, or no usable value; the error says why.
+    pub fn validate(&self, needed: Option<&str>) -> Result<(), CredentialError> {
+        let mut sources = Vec::with_capacity(self.routes.len());
+        for route in &self.routes {
+            let source = route.credential.as_ref();
+            sources.push(source.map_err(|reason| CredentialError::NoSource(reason.clone()))?);
+        }
+        for (index, (route, source)) in self.routes.iter().zip(sources).enumerate() {
+            let Err(problem) = source.validate(&self.environment) else {
+                continue;
+            };
+            let is_needed = needed.map_or(index == 0, |needed| needed == route.name.as_str());
+            if is_needed || problem.reason() != Reason::Missing {
+                let route = route.name.clone();
+                return Err(CredentialError::Unusable { route, problem });
+            }
+        }
+        Ok(())
     }
+}
 
-    /// Checks that the credential of `route` is one, as far as that can be seen
-    /// in variables and files. Commands and logins are left to a proxy that has
-    /// started: no program is run, and nothing is asked of a vendor.
-    ///
-    /// # Errors
-    /// It is missing, or its value is not usable; the error says why.
-    pub fn require_usable(&self, route: &RouteConfig) -> Result<(), Unavailable> {
-        let source = route.credential.as_ref().map_err(Clone::clone)?;
-        require_at_hand(source, &self.environment)
-    }
+/// The reason why a configuration has no usable credential.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CredentialError {
+    /// A route has no source of its credential.
+    #[error(transparent)]
+    NoSource(Unavailable),
+    /// A source has no usable value.
+    #[error("no usable credential for the route {route}")]
+    Unusable {
+        /// The route.
+        route: RouteName,
+        /// The cause.
+        #[source]
+        problem: Unavailable,
+    },
 }

@@ -1,16 +1,16 @@
 //! The credentials that the proxy injects: where they come from, how they stay
 //! fresh, and how they are kept from being printed.
 //!
-//! [`CredentialSource`] is what the configuration says. [`Credentials`] turns
-//! it into a [`Credential`], which always answers with the value of now. A task
-//! per credential, its keeper, does the reading and renewing.
+//! A [`CredentialSource`] of the configuration is validated once, before anything
+//! starts. [`Credentials`] turns it into a [`Credential`], which always has the
+//! present [`Secret`]. A task per credential, its refresher, reads the source and
+//! refreshes the value.
 
-mod at_hand;
 mod clock;
 mod command;
-mod keeper;
+mod local;
 mod login;
-mod opened;
+mod refresher;
 mod source;
 mod state;
 #[cfg(test)]
@@ -31,11 +31,9 @@ pub use crate::secret::{
 pub(crate) use source::variable_default;
 pub use source::{CredentialSource, anthropic_default};
 
-use self::at_hand::AtHand;
 use self::clock::Clock;
-use self::keeper::{Ask, Ends, Keeper};
-use self::login::{Connect, DirectConnect};
-use self::opened::{Context, Opened};
+use self::login::{Connect, Context, DirectConnect};
+use self::refresher::{Refresher, Request, Shared};
 use self::state::State;
 use crate::upstream::connect::Connector;
 
@@ -47,7 +45,7 @@ const WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Credentials {
     environment: Environment,
-    keepers: Handle,
+    tasks: Handle,
     connect: Option<Arc<dyn Connect>>,
     clock: Clock,
     opened: Mutex<HashMap<CredentialSource, Credential>>,
@@ -58,7 +56,7 @@ pub struct Credentials {
 pub struct Credential {
     name: Arc<str>,
     state: Arc<tokio::sync::watch::Sender<State>>,
-    asks: Option<mpsc::Sender<Ask>>,
+    requests: Option<mpsc::Sender<Request>>,
     observers: Observers,
     clock: Clock,
 }
@@ -69,13 +67,13 @@ type Observer = Box<dyn Fn(bool) + Send>;
 
 impl Credentials {
     /// Credentials of this environment, kept up to date by tasks on the runtime
-    /// of `keepers`. Token endpoints are reached with the platform's root
+    /// of `tasks`. Token endpoints are reached with the platform's root
     /// certificates.
     #[must_use]
-    pub fn new(environment: Environment, keepers: Handle) -> Self {
+    pub fn new(environment: Environment, tasks: Handle) -> Self {
         Self {
             environment,
-            keepers,
+            tasks,
             connect: None,
             clock: Clock::System,
             opened: Mutex::default(),
@@ -107,9 +105,7 @@ impl Credentials {
             connect: self.connect.as_ref(),
             clock: self.clock,
         };
-        let source_opened = Opened::new(source, &context)?;
-        let name = source.to_string().into();
-        let credential = Credential::start(name, source_opened, self.clock, &self.keepers);
+        let credential = Credential::start(source, &context, &self.tasks)?;
         opened.insert(source.clone(), credential.clone());
         Ok(credential)
     }
@@ -158,17 +154,19 @@ impl Credentials {
     }
 }
 
-/// Looks at what can be read without running a program or renewing a login:
-/// variables and files.
-///
-/// # Errors
-/// It is missing, or is no credential.
-pub(crate) fn require_at_hand(
-    source: &CredentialSource,
-    environment: &Environment,
-) -> Result<(), Unavailable> {
-    let at_hand = AtHand::of(source, environment);
-    at_hand.map_or(Ok(()), |at_hand| at_hand.read().map(drop))
+impl CredentialSource {
+    /// Checks that there is a usable value, as far as that can be seen in
+    /// variables and files. Commands and OAuth token files are left to a proxy
+    /// that has started: no program is run, and nothing is asked of a vendor.
+    ///
+    /// # Errors
+    /// The value is missing, or is not usable.
+    pub(crate) fn validate(&self, environment: &Environment) -> Result<(), Unavailable> {
+        if self.is_local() {
+            self.read_local(environment)?;
+        }
+        Ok(())
+    }
 }
 
 impl Credential {
@@ -188,29 +186,33 @@ impl Credential {
         }
     }
 
-    fn start(name: Arc<str>, source: Opened, clock: Clock, keepers: &Handle) -> Self {
-        // Until the keeper has read for the first time, requests wait.
+    /// A credential with its refresher, which runs on `tasks`.
+    fn start(
+        source: &CredentialSource,
+        context: &Context<'_>,
+        tasks: &Handle,
+    ) -> Result<Self, Unavailable> {
+        // Until the source has been read for the first time, requests wait.
         let mut state = State::default();
         state.begin_renewal();
-        let state = Arc::new(tokio::sync::watch::Sender::new(state));
-        let (asks, keeper_asks) = mpsc::channel(64);
-        let is_fixed = source.is_fixed();
-        let observers = Observers::default();
-        let ends = Ends {
-            name: Arc::clone(&name),
-            state: Arc::clone(&state),
-            asks: keeper_asks,
-            observers: Arc::clone(&observers),
+        let (requests, received) = mpsc::channel(64);
+        let is_fixed = source.is_fixed(context.environment);
+        let credential = Self {
+            name: source.to_string().into(),
+            state: Arc::new(tokio::sync::watch::Sender::new(state)),
+            requests: (!is_fixed).then_some(requests),
+            observers: Observers::default(),
+            clock: context.clock,
         };
-        let keeper = Keeper::new(source, ends, clock);
-        keepers.spawn(keeper.run());
-        Self {
-            name,
-            state,
-            asks: (!is_fixed).then_some(asks),
-            observers,
-            clock,
-        }
+        let shared = Shared {
+            name: Arc::clone(&credential.name),
+            state: Arc::clone(&credential.state),
+            requests: received,
+            observers: Arc::clone(&credential.observers),
+        };
+        let refresher = Refresher::new(source, context, shared)?;
+        tasks.spawn(refresher.run());
+        Ok(credential)
     }
 
     /// The value of now, if it is at hand: no waiting, for every request. `None`
@@ -228,7 +230,7 @@ impl Credential {
         if let Some(secret) = self.try_current() {
             return Ok(secret);
         }
-        tokio::time::timeout(WAIT, self.settled())
+        tokio::time::timeout(WAIT, self.refreshed())
             .await
             .unwrap_or_else(|elapsed| {
                 let message = format!("the {} is still being renewed", self.name);
@@ -236,7 +238,7 @@ impl Credential {
             })
     }
 
-    async fn settled(&self) -> Result<Secret, Unavailable> {
+    async fn refreshed(&self) -> Result<Secret, Unavailable> {
         let mut changes = self.state.subscribe();
         loop {
             {
@@ -250,14 +252,14 @@ impl Credential {
                     return Err(problem.clone());
                 }
             }
-            // Ended by the clock while no one looked: the first to notice asks.
+            // Ended by the clock while no one looked: the first to notice requests.
             let mut is_first = false;
             self.state.send_if_modified(|state| {
                 is_first = state.ask_renewal();
                 false
             });
             if is_first {
-                self.ask(Ask::Renew);
+                self.send(Request::Renew);
             }
             if changes.changed().await.is_err() {
                 return Err(self.ended());
@@ -270,7 +272,7 @@ impl Credential {
     /// the renewal. A value of the process's environment stays as it is.
     pub fn refused(&self, secret: &Secret) {
         let mut is_news = false;
-        if self.asks.is_some() {
+        if self.requests.is_some() {
             self.state.send_if_modified(|state| {
                 is_news = state.refuse(secret, self.clock.now());
                 is_news
@@ -278,7 +280,7 @@ impl Credential {
         }
         if is_news {
             tracing::warn!(credential = %self.name, "the upstream refused the credential; renewing it");
-            self.ask(Ask::Renew);
+            self.send(Request::Renew);
         }
     }
 
@@ -297,26 +299,26 @@ impl Credential {
     /// # Errors
     /// It gave no value; the previous one stays in use.
     pub async fn reload(&self) -> Result<(), Unavailable> {
-        let Some(asks) = &self.asks else {
+        let Some(requests) = &self.requests else {
             return Ok(());
         };
         let (reply, answer) = oneshot::channel();
-        if asks.send(Ask::Reload(reply)).await.is_err() {
+        if requests.send(Request::Reload(reply)).await.is_err() {
             return Err(self.ended());
         }
         answer.await.unwrap_or_else(|_| Err(self.ended()))
     }
 
-    /// Asks the keeper to end; the answer comes when it has.
+    /// Asks the refresher to end; the answer comes when it has.
     fn end(&self) -> Option<oneshot::Receiver<()>> {
         let (reply, answer) = oneshot::channel();
-        self.asks.as_ref()?.try_send(Ask::End(reply)).ok()?;
+        self.requests.as_ref()?.try_send(Request::End(reply)).ok()?;
         Some(answer)
     }
 
     /// Why there is no value, if there is none.
     #[must_use]
-    pub fn trouble(&self) -> Option<Unavailable> {
+    pub fn unavailable(&self) -> Option<Unavailable> {
         let is_ready = self.try_current().is_some();
         self.problem().filter(|_| !is_ready)
     }
@@ -333,10 +335,10 @@ impl Credential {
         &self.name
     }
 
-    fn ask(&self, ask: Ask) {
-        // A full queue means that the keeper is about to look anyway.
-        if let Some(asks) = &self.asks {
-            let _ = asks.try_send(ask);
+    fn send(&self, request: Request) {
+        // A full queue means that the refresher is about to look anyway.
+        if let Some(requests) = &self.requests {
+            let _ = requests.try_send(request);
         }
     }
 

@@ -12,7 +12,7 @@ const EARLY: Duration = Duration::from_secs(10 * 60);
 
 /// A value that a source gave.
 #[derive(Clone, Debug)]
-pub(super) struct Reading {
+pub(super) struct Value {
     /// The value, if there is one; a login may have only a refresh token yet.
     pub(super) secret: Option<Secret>,
     /// When the value ends, if it does.
@@ -36,7 +36,7 @@ pub(super) struct State {
     refusals_from: Option<SystemTime>,
 }
 
-impl Reading {
+impl Value {
     /// A value that stays good until it is changed.
     pub(super) const fn lasting(secret: Secret) -> Self {
         Self {
@@ -127,9 +127,9 @@ impl State {
     }
 
     /// A source was read. Returns whether it gave another value than before.
-    pub(super) fn observe(&mut self, reading: Reading) -> bool {
-        let is_new = self.secret != reading.secret;
-        let is_known = !is_new && self.expires == reading.expires;
+    pub(super) fn observe(&mut self, value: Value) -> bool {
+        let is_new = self.secret != value.secret;
+        let is_known = !is_new && self.expires == value.expires;
         if is_known {
             // An outage is not over because the login has been read again.
             let is_outage =
@@ -140,26 +140,26 @@ impl State {
                 .is_some_and(|problem| !is_outage(problem))
             {
                 self.problem = None;
-                self.renew_at = reading.renew_at;
+                self.renew_at = value.renew_at;
             }
             // Else the time of renewal stands: read again, a token has less left
             // of its life, and the renewal would move ever closer to its end.
             return false;
         }
-        self.secret = reading.secret;
-        self.expires = reading.expires;
-        self.renew_at = reading.renew_at;
+        self.secret = value.secret;
+        self.expires = value.expires;
+        self.renew_at = value.renew_at;
         self.problem = None;
         self.is_suspect &= !is_new;
         is_new
     }
 
     /// A renewal gave a value. Returns whether it is another one than before.
-    pub(super) fn accept(&mut self, reading: Reading) -> bool {
-        let is_new = self.secret != reading.secret;
-        self.secret = reading.secret;
-        self.expires = reading.expires;
-        self.renew_at = reading.renew_at;
+    pub(super) fn accept(&mut self, value: Value) -> bool {
+        let is_new = self.secret != value.secret;
+        self.secret = value.secret;
+        self.expires = value.expires;
+        self.renew_at = value.renew_at;
         self.problem = None;
         self.end_renewal();
         is_new

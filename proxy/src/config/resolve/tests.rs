@@ -28,7 +28,7 @@ fn without_a_file_there_is_anthropic_from_the_environment() {
     assert_eq!(route.name.as_str(), "anthropic");
     assert_eq!(route.upstream.url(), "https://api.anthropic.com");
     assert_eq!(config.auth_mode(), AuthMode::ApiKey);
-    config.require_credentials().unwrap();
+    config.validate(None).unwrap();
 
     for (variable, adds_beta) in [
         (CLAUDE_CODE_OAUTH_TOKEN, true),
@@ -40,7 +40,7 @@ fn without_a_file_there_is_anthropic_from_the_environment() {
     }
 
     let config = ProxyConfig::resolve(None, &env(&[])).unwrap();
-    let missing = config.require_credentials().unwrap_err().to_string();
+    let missing = config.validate(None).unwrap_err().to_string();
     assert!(missing.contains("ANTHROPIC_API_KEY"), "{missing}");
 }
 
@@ -54,9 +54,9 @@ fn without_a_file_there_is_the_route_that_the_agent_needs() {
         let config = resolve(env(&[(variable, KEY)]));
         assert_eq!(config.routes.len(), 1);
         assert!(config.has_route(name) && !config.has_route("anthropic"));
-        config.require_credentials().unwrap();
+        config.validate(None).unwrap();
 
-        let missing = resolve(env(&[("ANTHROPIC_API_KEY", KEY)])).require_credentials();
+        let missing = resolve(env(&[("ANTHROPIC_API_KEY", KEY)])).validate(None);
         let missing = missing.unwrap_err().to_string();
         assert!(missing.contains(variable), "{missing}");
 
@@ -64,7 +64,7 @@ fn without_a_file_there_is_the_route_that_the_agent_needs() {
         std::fs::write(folder.path().join(".env"), format!("{variable}={KEY}")).unwrap();
         let nothing: [(&str, &str); 0] = [];
         let config = resolve(Environment::new(nothing, folder.path()));
-        config.require_credentials().unwrap();
+        config.validate(None).unwrap();
     }
 }
 

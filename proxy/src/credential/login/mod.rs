@@ -12,45 +12,46 @@ mod document;
 mod endpoint;
 mod format;
 mod lock;
+mod open;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-pub(super) use endpoint::{Connect, DirectConnect, EndpointUrl};
-pub(super) use format::Format;
+pub(super) use endpoint::{Connect, DirectConnect};
+pub(super) use open::{Context, open};
 
 use self::document::{Document, DocumentError};
-use self::endpoint::{Answer, EndpointError};
-use self::format::{Client, Tokens};
+use self::endpoint::{Answer, EndpointError, EndpointUrl};
+use self::format::{Client, Format, Tokens};
 use self::lock::{LockError, LoginLock};
 use super::clock::Clock;
-use super::state::Reading;
+use super::state::Value;
 use crate::base::chain;
 
 /// A login in a file.
 #[derive(Debug)]
 pub(super) struct Login {
-    pub(super) format: Format,
-    pub(super) path: PathBuf,
-    pub(super) endpoint: EndpointUrl,
-    pub(super) client_id: String,
+    format: Format,
+    path: PathBuf,
+    endpoint: EndpointUrl,
+    client_id: String,
     /// The variable that holds the client's secret.
-    pub(super) client_secret: Option<String>,
-    pub(super) environment: Environment,
-    pub(super) connect: Arc<dyn Connect>,
-    pub(super) clock: Clock,
+    client_secret: Option<String>,
+    environment: Environment,
+    connect: Arc<dyn Connect>,
+    clock: Clock,
     /// The tokens that were got last.
-    pub(super) issued: Option<Issued>,
+    issued: Option<Issued>,
     /// A refresh token that the endpoint refused, and what that means.
-    pub(super) refused: Option<(Secret, Unavailable)>,
+    refused: Option<(Secret, Unavailable)>,
 }
 
 /// New tokens, and those that they took the place of.
 #[derive(Debug)]
-pub(super) struct Issued {
+struct Issued {
     access_before: Option<Secret>,
     refresh_before: Secret,
     answer: Answer,
@@ -60,12 +61,16 @@ pub(super) struct Issued {
 }
 
 impl Login {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The access token in the file, or a newer one that is not in it yet.
-    pub(super) async fn read(&mut self) -> Result<Reading, Unavailable> {
+    pub(super) async fn read(&mut self) -> Result<Value, Unavailable> {
         let (_, tokens) = self.read_tokens().await?;
         Ok(match self.newer_than(&tokens) {
-            Some(issued) => issued.reading(),
-            None => self.reading(tokens),
+            Some(issued) => issued.value(),
+            None => self.value(tokens),
         })
     }
 
@@ -82,12 +87,12 @@ impl Login {
 
     /// Gets a token other than `stale`: the one that another program put into
     /// the file meanwhile, else a new one.
-    pub(super) async fn renew(&mut self, stale: Option<&Secret>) -> Result<Reading, Unavailable> {
+    pub(super) async fn renew(&mut self, stale: Option<&Secret>) -> Result<Value, Unavailable> {
         let _lock = self.lock().await?;
         let (document, tokens) = self.bring_up_to_date().await?;
         let is_good = tokens.expires.is_none_or(|end| self.clock.now() < end);
         if tokens.access.is_some() && tokens.access.as_ref() != stale && is_good {
-            return Ok(self.reading(tokens));
+            return Ok(self.value(tokens));
         }
         let Some(refresh) = tokens.refresh.clone() else {
             return Err(Unavailable::login_refused(format!(
@@ -110,7 +115,7 @@ impl Login {
             answered: self.clock.now(),
             is_unsaved: true,
         });
-        let reading = issued.reading();
+        let reading = issued.value();
         if let Err(problem) = self.write(replacement, document).await {
             tracing::warn!(
                 file = %self.path.display(),
@@ -255,11 +260,11 @@ impl Login {
         Ok(())
     }
 
-    fn reading(&self, tokens: Tokens) -> Reading {
+    fn value(&self, tokens: Tokens) -> Value {
         let access = tokens
             .access
             .map(|access| access.with_account(tokens.account));
-        Reading::token(access, tokens.expires, self.clock.now())
+        Value::token(access, tokens.expires, self.clock.now())
     }
 
     fn broken(&self, error: impl std::error::Error + Send + Sync + 'static) -> Unavailable {
@@ -275,12 +280,12 @@ impl Login {
 }
 
 impl Issued {
-    fn reading(&self) -> Reading {
+    fn value(&self) -> Value {
         let answer = &self.answer;
         let expires = answer
             .expires_in
             .and_then(|after| self.answered.checked_add(after))
             .or_else(|| format::expiry_of_jwt(&answer.access));
-        Reading::token(Some(answer.access.clone()), expires, self.answered)
+        Value::token(Some(answer.access.clone()), expires, self.answered)
     }
 }
